@@ -1,0 +1,114 @@
+"""`Settings`: read once, frozen, every fault reported together, secrets print as `***`.
+
+Sources, strongest first: what the command line says, environment variables `YOUJU_*`, `YOUJU_*_FILE` (a path whose
+content is the value), the file named by `--config`, the defaults.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from rag_service.errors import InvalidConfiguration
+
+PREFIX = "YOUJU_"
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
+
+    data: Path = Field(Path("./youju-data"), description="Folder of the database, the uploads and the index.")
+    database_url: SecretStr | None = Field(None, description="SQLite inside the data folder when not given.")
+    generator: str = Field("extractive", pattern="^extractive$", description="Who writes the answer.")
+    embedder: str = Field("use-multilingual", pattern="^use-multilingual$", description="Who embeds texts.")
+    index: str = Field("faiss", pattern="^faiss$", description="Where vectors are searched.")
+    workers: int = Field(1, ge=0, le=64, description="Ingestion workers that `serve` starts.")
+    max_upload_bytes: int = Field(100_000_000, ge=1, description="Largest request body.")
+    max_question_chars: int = Field(8_000, ge=1, description="Longest question, in characters.")
+    max_concurrent_questions: int = Field(256, ge=1, description="Questions under way at once; one more: 503.")
+    lease_seconds: float = Field(60.0, gt=0, description="How long a silent worker keeps a document.")
+    parse_seconds: float = Field(120.0, gt=0, description="Wall time one document may take to parse.")
+    parse_memory_bytes: int = Field(2_000_000_000, ge=200_000_000, description="Address space of a parse.")
+    compact_after_chunks: int = Field(2_000, ge=1, description="Smallest tail that is folded into a new base.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings, env_settings)
+
+    @property
+    def url(self) -> str:
+        """The database URL in force."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{self.data.resolve() / 'youju.sqlite'}"
+
+
+def load(config: Path | None = None, **overrides: Any) -> Settings:
+    """The settings in force; raises InvalidConfiguration naming every fault at once."""
+    faults: list[str] = []
+    lower: dict[str, Any] = {}
+    if config is not None:
+        lower |= _from_toml(config, faults)
+    lower |= _from_secret_files(faults)
+    given = {name: value for name, value in overrides.items() if value is not None}
+    environment = {name.lower() for name in os.environ}
+    fallback = {n: v for n, v in lower.items() if f"{PREFIX}{n}".lower() not in environment and n not in given}
+    faults += [f"{name}: unknown variable" for name in sorted(_unknown_variables())]
+    try:
+        settings = Settings(**(fallback | given))
+    except ValidationError as error:
+        faults += [f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors()]
+        raise InvalidConfiguration("; ".join(faults), faults=faults) from error
+    if faults:
+        raise InvalidConfiguration("; ".join(faults), faults=faults)
+    return settings
+
+
+def shown(settings: Settings) -> dict[str, str]:
+    """Name to value as text, as `youju config` prints it."""
+    rows = {name: getattr(settings, name) for name in type(settings).model_fields}
+    return {n: "***" if isinstance(v, SecretStr) else "" if v is None else str(v) for n, v in rows.items()}
+
+
+def _from_toml(path: Path, faults: list[str]) -> dict[str, Any]:
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        faults.append(f"{path}: {error}")
+        return {}
+    names = {name.lower().removeprefix(PREFIX.lower()): value for name, value in table.items()}
+    faults += [f"{path}: unknown name {n!r}" for n in names if n not in Settings.model_fields]
+    return {n: v for n, v in names.items() if n in Settings.model_fields}
+
+
+def _from_secret_files(faults: list[str]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for variable, path in os.environ.items():
+        name = variable.lower().removeprefix(PREFIX.lower()).removesuffix("_file")
+        if not variable.upper().startswith(PREFIX) or not variable.upper().endswith("_FILE"):
+            continue
+        if name not in Settings.model_fields:
+            continue
+        try:
+            values[name] = Path(path).read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            faults.append(f"{variable}: {error}")
+    return values
+
+
+def _unknown_variables() -> set[str]:
+    known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
+    known |= {f"{name}_FILE" for name in known}
+    return {name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known}

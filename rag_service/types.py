@@ -1,0 +1,264 @@
+"""The values that travel between rooms: frozen, plain, standard library only.
+
+All character offsets are in Unicode code points of a document version's canonical text, half-open `[start, end)`.
+Times are seconds since the Unix epoch, UTC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Language = Literal["zh", "en"]
+DocumentState = Literal["queued", "processing", "ready", "failed"]
+JobState = Literal["queued", "running", "succeeded", "partial", "failed", "cancelled"]
+Outcome = Literal["answered", "partial", "refused"]
+RefusalReason = Literal["no_evidence", "insufficient", "unsupported"]
+Verdict = Literal["supported", "weak", "unsupported"]
+BlockKind = Literal["heading", "paragraph", "list", "table", "code"]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why something was refused or failed, as stored in SQL and shown to people."""
+
+    code: str
+    title: str
+    detail: str
+    data: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks. Every id is resolved through `tenant`."""
+
+    tenant: str
+    key_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One structural unit of a parsed document: `text[start:end]` of its canonical text."""
+
+    kind: BlockKind
+    start: int
+    end: int
+    page: int | None = None
+    level: int | None = None
+    """1–6 for a heading, None otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedDocument:
+    """Canonical text with its structure. Blocks are in order and do not overlap; what lies between is white space."""
+
+    text: str
+    blocks: tuple[Block, ...]
+    pages: int | None
+    parser: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkDraft:
+    """A chunk before it has an id: exactly `text[char_start:char_end]` of the canonical text."""
+
+    ordinal: int
+    text: str
+    char_start: int
+    char_end: int
+    page: int | None
+    headings: tuple[str, ...]
+    language: Language
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class KnowledgeBase:
+    id: str
+    name: str
+    description: str
+    revision: int
+    documents: int
+    chunks: int
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    id: str
+    knowledge_base_id: str
+    filename: str
+    media_type: str
+    bytes: int
+    sha256: str
+    version: int
+    state: DocumentState
+    language: str | None
+    pages: int | None
+    chunks: int
+    error: Problem | None
+    source_uri: str | None
+    created_at: float
+    updated_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    id: str
+    ordinal: int
+    text: str
+    char_start: int
+    char_end: int
+    page: int | None
+    headings: tuple[str, ...]
+    language: Language
+
+
+@dataclass(frozen=True, slots=True)
+class JobItem:
+    document_id: str
+    state: DocumentState | Literal["cancelled"]
+    problem: Problem | None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    id: str
+    kind: str
+    state: JobState
+    done: int
+    total: int
+    stage: str
+    items: tuple[JobItem, ...]
+    created_at: float
+    finished_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A hint from an index: an id and what each leg says of it, both in [0, 1]. Only the gate makes it a passage."""
+
+    chunk_id: int
+    dense: float
+    lexical: float
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A chunk that went through the gate: live, in scope, with all a citation needs."""
+
+    chunk_id: int
+    knowledge_base_id: str
+    document_id: str
+    document_version: int
+    filename: str
+    media_type: str
+    page: int | None
+    headings: tuple[str, ...]
+    language: Language
+    char_start: int
+    char_end: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """`rerank` is None where no reranker ran."""
+
+    dense: float
+    lexical: float
+    fused: float
+    rerank: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RankedPassage:
+    passage: Passage
+    scores: Scores
+
+    @property
+    def score(self) -> float:
+        return self.scores.fused if self.scores.rerank is None else self.scores.rerank
+
+
+@dataclass(frozen=True, slots=True)
+class PassageFilter:
+    """What a question is restricted to; None means no restriction."""
+
+    document_ids: frozenset[str] | None = None
+    languages: frozenset[str] | None = None
+    media_types: frozenset[str] | None = None
+
+    def is_open(self) -> bool:
+        return self.document_ids is None and self.languages is None and self.media_types is None
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieval:
+    """Passages best first, the revision of each knowledge base they were found at, and each query term's weight."""
+
+    query: str
+    query_language: Language
+    revision: dict[str, int]
+    passages: tuple[RankedPassage, ...]
+    term_weights: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """`quote` is the canonical text at `char_start:char_end`; `answer_start:answer_end` is the sentence it supports."""
+
+    marker: int
+    document_id: str
+    document_version: int
+    filename: str
+    chunk_id: int
+    page: int | None
+    headings: tuple[str, ...]
+    char_start: int
+    char_end: int
+    quote: str
+    answer_start: int
+    answer_end: int
+    verdict: Verdict
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    id: str
+    conversation_id: str
+    query: str
+    outcome: Outcome
+    refusal: RefusalReason | None
+    text: str
+    language: Language
+    citations: tuple[Citation, ...]
+    generator: str
+    revision: dict[str, int]
+    usage: Usage
+    timings_ms: dict[str, float]
+    prompt_sha256: str | None
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Literal["user", "assistant"]
+    content: str
+    answer_id: str | None
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    id: str
+    title: str
+    knowledge_base_ids: tuple[str, ...]
+    created_at: float
