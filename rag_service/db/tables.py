@@ -1,0 +1,334 @@
+"""Every table, once. Times are seconds since the epoch as the database's own clock says (`now()`).
+
+A chunk is live from `created_revision` until, if ever, `retired_revision`: the state of a knowledge base at revision r
+is the chunks with `created_revision <= r` and (`retired_revision` null or `> r`). Chunk ids are never used again
+(AUTOINCREMENT), so an index that is behind can name a chunk that is gone, never a wrong one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class now(FunctionElement[float]):
+    """The database's clock in seconds since the epoch: leases compare one clock, whatever the workers' clocks say."""
+
+    type = Double()
+    inherit_cache = True
+
+
+@compiles(now, "sqlite")
+def _now_sqlite(element: now, compiler: Any, **kw: Any) -> str:
+    return "unixepoch('subsec')"
+
+
+@compiles(now, "postgresql")
+def _now_postgresql(element: now, compiler: Any, **kw: Any) -> str:
+    return "extract(epoch from clock_timestamp())"
+
+
+# SQLite only autoincrements INTEGER; PostgreSQL should not run out at 2^31.
+BigId = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _id() -> Column[str]:
+    return Column("id", String(36), primary_key=True)
+
+
+def _counted() -> Column[int]:
+    return Column("id", BigId, primary_key=True, autoincrement=True)
+
+
+def _to(target: str, name: str, **options: Any) -> Column[Any]:
+    return Column(name, ForeignKey(target, ondelete="CASCADE"), nullable=False, **options)
+
+
+def _created() -> Column[float]:
+    return Column("created_at", Double, nullable=False)
+
+
+knowledge_bases = Table(
+    "knowledge_bases",
+    metadata,
+    _id(),
+    Column("tenant", String(64), nullable=False),
+    Column("name", String(200), nullable=False),
+    Column("description", Text, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("embedder", String(200), nullable=False),
+    Column("compacting_until", Double),
+    _created(),
+    UniqueConstraint("tenant", "name"),
+)
+
+documents = Table(
+    "documents",
+    metadata,
+    _id(),
+    _to("knowledge_bases.id", "knowledge_base_id"),
+    Column("filename", Text, nullable=False),
+    Column("media_type", String(200), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("language", String(8)),
+    Column("pages", Integer),
+    Column("chunks", Integer, nullable=False),
+    Column("error", JSON(none_as_null=True)),
+    Column("source_uri", Text),
+    _created(),
+    Column("updated_at", Double, nullable=False),
+    Column("deleted_at", Double),
+    CheckConstraint("state in ('queued', 'processing', 'ready', 'failed')", name="state"),
+    # The same bytes are one document of a knowledge base, also when two uploads race.
+    Index(
+        "uq_documents_live_sha256",
+        "knowledge_base_id",
+        "sha256",
+        unique=True,
+        sqlite_where=text("deleted_at IS NULL"),
+        postgresql_where=text("deleted_at IS NULL"),
+    ),
+    Index("ix_documents_sha256", "sha256"),
+)
+
+document_versions = Table(
+    "document_versions",
+    metadata,
+    _counted(),
+    _to("documents.id", "document_id"),
+    Column("version", Integer, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("media_type", String(200), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("pages", Integer),
+    Column("parser", String(100), nullable=False),
+    _created(),
+    UniqueConstraint("document_id", "version"),
+    sqlite_autoincrement=True,
+)
+
+chunks = Table(
+    "chunks",
+    metadata,
+    _counted(),
+    _to("knowledge_bases.id", "knowledge_base_id"),
+    _to("document_versions.id", "version_id"),
+    Column("ordinal", Integer, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("char_start", Integer, nullable=False),
+    Column("char_end", Integer, nullable=False),
+    Column("page", Integer),
+    Column("headings", JSON, nullable=False),
+    Column("language", String(8), nullable=False),
+    Column("tokens", Integer, nullable=False),
+    Column("created_revision", BigInteger, nullable=False),
+    Column("retired_revision", BigInteger),
+    UniqueConstraint("version_id", "ordinal"),
+    Index(None, "knowledge_base_id", "created_revision"),
+    Index(None, "knowledge_base_id", "retired_revision"),
+    sqlite_autoincrement=True,
+)
+
+vectors = Table(
+    "vectors",
+    metadata,
+    Column("chunk_id", ForeignKey("chunks.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("embedder", String(200), nullable=False),
+    Column("vector", LargeBinary, nullable=False, comment="float16 little-endian, unit length before rounding"),
+)
+
+index_segments = Table(
+    "index_segments",
+    metadata,
+    _id(),
+    _to("knowledge_bases.id", "knowledge_base_id"),
+    Column("revision", BigInteger, nullable=False),
+    Column("chunks", BigInteger, nullable=False),
+    Column("embedder", String(200), nullable=False),
+    Column("files", JSON, nullable=False, comment="[{path, sha256, bytes}]"),
+    _created(),
+    Index(None, "knowledge_base_id", "revision"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    _id(),
+    Column("tenant", String(64), nullable=False),
+    _to("knowledge_bases.id", "knowledge_base_id", index=True),
+    Column("kind", String(32), nullable=False),
+    _created(),
+    Column("finished_at", Double),
+)
+
+job_items = Table(
+    "job_items",
+    metadata,
+    _counted(),
+    _to("jobs.id", "job_id", index=True),
+    _to("documents.id", "document_id", index=True),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False, comment="counted at claim; also the fencing token"),
+    Column("worker", String(200)),
+    Column("lease_until", Double),
+    Column("problem", JSON(none_as_null=True)),
+    CheckConstraint("state in ('queued', 'processing', 'ready', 'failed', 'cancelled')", name="state"),
+    # What the claim looks for, and nothing else: finished items cost it nothing.
+    Index(
+        "ix_job_items_open",
+        "id",
+        sqlite_where=text("state IN ('queued', 'processing')"),
+        postgresql_where=text("state IN ('queued', 'processing')"),
+    ),
+    sqlite_autoincrement=True,
+)
+
+conversations = Table(
+    "conversations",
+    metadata,
+    _id(),
+    Column("tenant", String(64), nullable=False, index=True),
+    Column("title", Text, nullable=False),
+    Column("knowledge_base_ids", JSON, nullable=False),
+    _created(),
+)
+
+answers = Table(
+    "answers",
+    metadata,
+    _id(),
+    Column("tenant", String(64), nullable=False),
+    _to("conversations.id", "conversation_id", index=True),
+    Column("query", Text, nullable=False),
+    Column("knowledge_base_ids", JSON, nullable=False),
+    Column("outcome", String(16), nullable=False),
+    Column("refusal", String(32)),
+    Column("text", Text, nullable=False),
+    Column("language", String(8), nullable=False),
+    Column("generator", String(200), nullable=False),
+    Column("revision", JSON, nullable=False),
+    Column("usage", JSON, nullable=False),
+    Column("timings_ms", JSON, nullable=False),
+    Column("prompt_sha256", String(64)),
+    _created(),
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    _counted(),
+    _to("conversations.id", "conversation_id", index=True),
+    Column("role", String(16), nullable=False),
+    Column("content", Text, nullable=False),
+    Column("answer_id", ForeignKey("answers.id", ondelete="CASCADE")),
+    _created(),
+    sqlite_autoincrement=True,
+)
+
+# Citations and shown passages keep ids without foreign keys: an answer stays readable after its documents are deleted.
+citations = Table(
+    "citations",
+    metadata,
+    _to("answers.id", "answer_id", primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("marker", Integer, nullable=False),
+    Column("document_id", String(36), nullable=False, index=True),
+    Column("document_version", Integer, nullable=False),
+    Column("filename", Text, nullable=False),
+    Column("chunk_id", BigInteger, nullable=False),
+    Column("page", Integer),
+    Column("headings", JSON, nullable=False),
+    Column("char_start", Integer, nullable=False),
+    Column("char_end", Integer, nullable=False),
+    Column("quote", Text, nullable=False),
+    Column("answer_start", Integer, nullable=False),
+    Column("answer_end", Integer, nullable=False),
+    Column("verdict", String(16), nullable=False),
+    Column("score", Double, nullable=False),
+)
+
+answer_passages = Table(
+    "answer_passages",
+    metadata,
+    _to("answers.id", "answer_id", primary_key=True),
+    Column("rank", Integer, primary_key=True, autoincrement=False),
+    Column("chunk_id", BigInteger, nullable=False),
+    Column("document_id", String(36), nullable=False),
+    Column("document_version", Integer, nullable=False),
+    Column("dense", Double, nullable=False),
+    Column("lexical", Double, nullable=False),
+    Column("fused", Double, nullable=False),
+)
+
+packing_reports = Table(
+    "packing_reports",
+    metadata,
+    _to("answers.id", "answer_id", primary_key=True),
+    Column("report", JSON, nullable=False),
+    Column("prompt_sha256", String(64), nullable=False),
+)
+
+feedback = Table(
+    "feedback",
+    metadata,
+    _to("answers.id", "answer_id", primary_key=True),
+    Column("rating", Integer, nullable=False),
+    Column("comment", Text),
+    Column("wrong_citations", JSON, nullable=False),
+    _created(),
+    CheckConstraint("rating in (-1, 1)", name="rating"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    _id(),
+    Column("tenant", String(64), nullable=False),
+    Column("name", String(200), nullable=False),
+    Column("sha256", String(64), nullable=False, unique=True, comment="of the whole key; the key is never stored"),
+    _created(),
+    Column("revoked_at", Double),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("tenant", String(64), primary_key=True),
+    Column("key", String(200), primary_key=True),
+    Column("request_sha256", String(64), nullable=False),
+    Column("response", JSON, nullable=False),
+    _created(),
+)
