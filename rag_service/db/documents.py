@@ -1,0 +1,237 @@
+"""Documents: accepting them, showing them, deleting them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
+
+from rag_service.db import problems
+from rag_service.db.jobs import close_finished, open_job
+from rag_service.db.knowledge_bases import raise_revision
+from rag_service.db.pages import Page, page
+from rag_service.db.sessions import Database, new_id
+from rag_service.db.tables import (
+    chunks,
+    document_versions,
+    documents,
+    job_items,
+    knowledge_bases,
+    now,
+    vectors,
+)
+from rag_service.errors import BlobMissing, NotFound
+from rag_service.types import Chunk, Document, DocumentState
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """Bytes already in the blob store, waiting to become a document."""
+
+    filename: str
+    media_type: str
+    sha256: str
+    bytes: int
+    source_uri: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    document_id: str
+    status: Literal["queued", "duplicate"]
+
+
+@dataclass(frozen=True, slots=True)
+class TextSlice:
+    text: str
+    char_start: int
+    char_end: int
+    total_chars: int
+    version: int
+
+
+class Documents:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def register(
+        self,
+        tenant: str,
+        knowledge_base_id: str,
+        uploads: Sequence[Upload],
+        blob_exists: Callable[[str], bool],
+    ) -> tuple[str, list[Registered]]:
+        """One transaction: documents and job items, all or none; (job id, one entry for each upload, in order).
+
+        `blob_exists` is asked inside the transaction: from here on the bytes are referenced, and `collect` (which
+        runs inside one too) leaves them alone. Raises NotFound, BlobMissing (put the bytes again and call again).
+        """
+        with self._database.write() as connection:
+            _demand_knowledge_base(connection, tenant, knowledge_base_id)
+            job_id = open_job(connection, tenant, knowledge_base_id, "ingest")
+            items = [_register_one(connection, knowledge_base_id, job_id, u, blob_exists) for u in uploads]
+            close_finished(connection, job_id)
+        return job_id, items
+
+    def get(self, tenant: str, document_id: str) -> Document:
+        """Raises NotFound."""
+        with self._database.read() as connection:
+            row = connection.execute(_rows(tenant).where(documents.c.id == document_id)).one_or_none()
+        if row is None:
+            raise NotFound("no such document", document_id=document_id)
+        return _shape(row)
+
+    def browse(
+        self, tenant: str, knowledge_base_id: str, state: DocumentState | None, limit: int, cursor: str | None
+    ) -> Page[Document]:
+        query = _rows(tenant).where(documents.c.knowledge_base_id == knowledge_base_id)
+        if state is not None:
+            query = query.where(documents.c.state == state)
+        if cursor is not None:
+            query = query.where(documents.c.id > cursor)
+        with self._database.read() as connection:
+            _demand_knowledge_base(connection, tenant, knowledge_base_id)
+            rows = [_shape(row) for row in connection.execute(query.order_by(documents.c.id).limit(limit + 1))]
+        return page(rows, limit, lambda document: document.id)
+
+    def text(self, tenant: str, document_id: str, start: int, end: int | None) -> TextSlice:
+        """Canonical text of the live version; `end` past the text means its end. Raises NotFound."""
+        document = self.get(tenant, document_id)
+        query = select(document_versions.c.text).where(
+            document_versions.c.document_id == document_id, document_versions.c.version == document.version
+        )
+        with self._database.read() as connection:
+            text = connection.scalar(query)
+        if text is None:
+            raise NotFound("the document has no text yet", document_id=document_id, state=document.state)
+        stop = len(text) if end is None else min(end, len(text))
+        begin = min(start, stop)
+        return TextSlice(text[begin:stop], begin, stop, len(text), document.version)
+
+    def chunks(self, tenant: str, document_id: str, limit: int, cursor: str | None) -> Page[Chunk]:
+        document = self.get(tenant, document_id)
+        query = (
+            select(
+                chunks.c.id, chunks.c.ordinal, chunks.c.text, chunks.c.char_start, chunks.c.char_end,
+                chunks.c.page, chunks.c.headings, chunks.c.language,
+            )
+            .join(document_versions, document_versions.c.id == chunks.c.version_id)
+            .where(
+                document_versions.c.document_id == document_id,
+                document_versions.c.version == document.version,
+                chunks.c.retired_revision.is_(None),
+                chunks.c.ordinal > (int(cursor) if cursor else -1),
+            )
+            .order_by(chunks.c.ordinal)
+            .limit(limit + 1)
+        )  # fmt: skip
+        with self._database.read() as connection:
+            rows = connection.execute(query).mappings().all()
+        shaped = [Chunk(**{**row, "id": str(row["id"]), "headings": tuple(row["headings"])}) for row in rows]
+        return page(shaped, limit, lambda chunk: str(chunk.ordinal))
+
+    def delete(self, tenant: str, document_id: str) -> str:
+        """When this returns, the document is never retrieved or cited again; returns the SHA-256 of its bytes.
+
+        Text and vectors are erased in the same transaction; what stays until the next compaction are the chunk ids,
+        so that every index learns what to forget. A deletion wins over an ingestion under way.
+        """
+        with self._database.write() as connection:
+            row = connection.execute(_rows(tenant).where(documents.c.id == document_id)).one_or_none()
+            if row is None:
+                raise NotFound("no such document", document_id=document_id)
+            revision = raise_revision(connection, row.knowledge_base_id)
+            _erase(connection, document_id, revision)
+            connection.execute(
+                update(documents).where(documents.c.id == document_id).values(deleted_at=now(), updated_at=now())
+            )
+            _cancel_items(connection, document_id)
+        return str(row.sha256)
+
+    def collect(self, sha256: str, remove: Callable[[str], None]) -> None:
+        """Remove the bytes if no live document uses them, inside the transaction that makes sure of it."""
+        query = select(documents.c.id).where(documents.c.sha256 == sha256, documents.c.deleted_at.is_(None))
+        with self._database.write() as connection:
+            if connection.execute(query.limit(1)).first() is None:
+                remove(sha256)
+
+    def blobs_in_use(self) -> dict[str, int]:
+        """SHA-256 to size, of every live document of every tenant."""
+        query = select(documents.c.sha256, documents.c.bytes).where(documents.c.deleted_at.is_(None)).distinct()
+        with self._database.read() as connection:
+            return {row.sha256: row.bytes for row in connection.execute(query)}
+
+
+def _register_one(
+    connection: Connection,
+    knowledge_base_id: str,
+    job_id: str,
+    upload: Upload,
+    blob_exists: Callable[[str], bool],
+) -> Registered:
+    existing = connection.scalar(
+        select(documents.c.id).where(
+            documents.c.knowledge_base_id == knowledge_base_id,
+            documents.c.sha256 == upload.sha256,
+            documents.c.deleted_at.is_(None),
+        )
+    )
+    if existing is not None:
+        return Registered(existing, "duplicate")
+    if not blob_exists(upload.sha256):
+        raise BlobMissing("the bytes were collected before they were registered", sha256=upload.sha256)
+    document_id = new_id()
+    connection.execute(
+        insert(documents).values(
+            id=document_id, knowledge_base_id=knowledge_base_id, filename=upload.filename,
+            media_type=upload.media_type, bytes=upload.bytes, sha256=upload.sha256, version=0, state="queued",
+            chunks=0, source_uri=upload.source_uri, created_at=now(), updated_at=now(),
+        )
+    )  # fmt: skip
+    connection.execute(insert(job_items).values(job_id=job_id, document_id=document_id, state="queued", attempts=0))
+    return Registered(document_id, "queued")
+
+
+def _demand_knowledge_base(connection: Connection, tenant: str, knowledge_base_id: str) -> None:
+    kb = knowledge_bases.c
+    if connection.scalar(select(kb.id).where(kb.id == knowledge_base_id, kb.tenant == tenant)) is None:
+        raise NotFound("no such knowledge base", knowledge_base_id=knowledge_base_id)
+
+
+def _erase(connection: Connection, document_id: str, revision: int) -> None:
+    versions = select(document_versions.c.id).where(document_versions.c.document_id == document_id)
+    of_document = chunks.c.version_id.in_(versions)
+    connection.execute(delete(vectors).where(vectors.c.chunk_id.in_(select(chunks.c.id).where(of_document))))
+    connection.execute(
+        update(chunks)
+        .where(of_document)
+        .values(text="", headings=[], retired_revision=func.coalesce(chunks.c.retired_revision, revision))
+    )
+    connection.execute(update(document_versions).where(document_versions.c.document_id == document_id).values(text=""))
+
+
+def _cancel_items(connection: Connection, document_id: str) -> None:
+    open_items = (job_items.c.document_id == document_id, job_items.c.state.in_(("queued", "processing")))
+    touched = connection.scalars(
+        update(job_items).where(*open_items).values(state="cancelled").returning(job_items.c.job_id)
+    ).all()
+    for job_id in touched:
+        close_finished(connection, job_id)
+
+
+def _rows(tenant: str) -> Select[Any]:
+    d = documents.c
+    return (
+        select(
+            d.id, d.knowledge_base_id, d.filename, d.media_type, d.bytes, d.sha256, d.version, d.state, d.language,
+            d.pages, d.chunks, d.error, d.source_uri, d.created_at, d.updated_at,
+        )
+        .join(knowledge_bases, knowledge_bases.c.id == d.knowledge_base_id)
+        .where(knowledge_bases.c.tenant == tenant, d.deleted_at.is_(None))
+    )  # fmt: skip
+
+
+def _shape(row: Row[Any]) -> Document:
+    return Document(**{**row._mapping, "error": problems.from_json(row.error)})

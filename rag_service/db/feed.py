@@ -1,0 +1,168 @@
+"""What changed in a knowledge base, in revision order: implements `ports.ChangeFeed`, and keeps the segment rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+
+from rag_service.db.sessions import Database
+from rag_service.db.tables import (
+    chunks,
+    document_versions,
+    documents,
+    index_segments,
+    knowledge_bases,
+    now,
+    vectors,
+)
+from rag_service.errors import NotFound
+from rag_service.ports import Head, IndexRow, Segment, SegmentFile
+from rag_service.text import in_context
+
+_ROWS_AT_A_TIME = 1_000
+
+
+class SqlSnapshot:
+    """One knowledge base inside one read transaction."""
+
+    def __init__(self, connection: Connection, knowledge_base_id: str) -> None:
+        self._connection = connection
+        self._knowledge_base_id = knowledge_base_id
+        self.head = _head(connection, knowledge_base_id)
+
+    def added(self, after: int) -> Iterator[IndexRow]:
+        query = (
+            select(chunks.c.id, chunks.c.headings, chunks.c.text, vectors.c.vector)
+            .join(vectors, vectors.c.chunk_id == chunks.c.id)
+            .where(
+                chunks.c.knowledge_base_id == self._knowledge_base_id,
+                chunks.c.created_revision > after,
+                chunks.c.retired_revision.is_(None),
+            )
+            .order_by(chunks.c.id)
+            .execution_options(yield_per=_ROWS_AT_A_TIME)
+        )
+        for chunk_id, headings, text, vector in self._connection.execute(query):
+            yield IndexRow(chunk_id, in_context(headings, text), np.frombuffer(vector, dtype="<f2"))
+
+    def retired(self, after: int) -> list[int]:
+        query = select(chunks.c.id).where(
+            chunks.c.knowledge_base_id == self._knowledge_base_id, chunks.c.retired_revision > after
+        )
+        return list(self._connection.scalars(query))
+
+
+class SqlChangeFeed:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def head(self, knowledge_base_id: str) -> Head:
+        with self._database.read() as connection:
+            return _head(connection, knowledge_base_id)
+
+    @contextmanager
+    def snapshot(self, knowledge_base_id: str) -> Iterator[SqlSnapshot]:
+        with self._database.read() as connection:
+            yield SqlSnapshot(connection, knowledge_base_id)
+
+    def segments(self) -> list[Segment]:
+        """Every segment SQL names, newest last."""
+        with self._database.read() as connection:
+            rows = connection.execute(select(index_segments).order_by(index_segments.c.revision)).all()
+        return [_segment(row) for row in rows]
+
+    def unindexed(self, knowledge_base_id: str) -> tuple[int, int, int]:
+        """(chunks created since the newest segment, retired since, chunks in it): what compaction decides on."""
+        with self._database.read() as connection:
+            head = _head(connection, knowledge_base_id)
+            after = head.segment.revision if head.segment else 0
+            mine = chunks.c.knowledge_base_id == knowledge_base_id
+            count = select(func.count()).select_from(chunks)
+            added = connection.scalar(
+                count.where(mine, chunks.c.created_revision > after, chunks.c.retired_revision.is_(None))
+            )
+            retired = connection.scalar(count.where(mine, chunks.c.retired_revision > after))
+        return added or 0, retired or 0, head.segment.chunks if head.segment else 0
+
+    def reserve(self, knowledge_base_id: str, seconds: float) -> bool:
+        """Whether this caller may compact now: one at a time, and a compactor that died blocks nobody for long."""
+        kb = knowledge_bases.c
+        is_free = func.coalesce(kb.compacting_until, 0) < now()
+        with self._database.write() as connection:
+            done = connection.execute(
+                update(knowledge_bases)
+                .where(kb.id == knowledge_base_id, is_free)
+                .values(compacting_until=now() + seconds)
+            )
+            return bool(done.rowcount)
+
+    def name_segment(self, segment: Segment) -> list[str]:
+        """Make `segment` the base, in one transaction with forgetting what it replaces; returns replaced segment ids.
+
+        A segment older than the one already named, or of another knowledge base's past, is not named: its own id
+        comes back, to be removed. Tombstones it has absorbed go too.
+        """
+        kb = segment.knowledge_base_id
+        mine = index_segments.c.knowledge_base_id == kb
+        with self._database.write() as connection:
+            if connection.scalar(select(knowledge_bases.c.id).where(knowledge_bases.c.id == kb)) is None:
+                return [segment.id]
+            if (connection.scalar(select(func.max(index_segments.c.revision)).where(mine)) or 0) > segment.revision:
+                return [segment.id]
+            replaced = connection.scalars(delete(index_segments).where(mine).returning(index_segments.c.id)).all()
+            connection.execute(insert(index_segments).values(**_columns(segment), created_at=now()))
+            connection.execute(update(knowledge_bases).where(knowledge_bases.c.id == kb).values(compacting_until=None))
+            _forget_tombstones(connection, kb, segment.revision)
+        return list(replaced)
+
+
+def _forget_tombstones(connection: Connection, knowledge_base_id: str, revision: int) -> None:
+    """Chunks of deleted documents that no base and no tail can name any more."""
+    of_deleted = (
+        select(document_versions.c.id)
+        .join(documents, documents.c.id == document_versions.c.document_id)
+        .where(documents.c.knowledge_base_id == knowledge_base_id, documents.c.deleted_at.is_not(None))
+    )
+    connection.execute(
+        delete(chunks).where(
+            chunks.c.knowledge_base_id == knowledge_base_id,
+            chunks.c.retired_revision <= revision,
+            chunks.c.version_id.in_(of_deleted),
+        )
+    )
+
+
+def _head(connection: Connection, knowledge_base_id: str) -> Head:
+    newest = (
+        select(index_segments.c.id)
+        .where(index_segments.c.knowledge_base_id == knowledge_base_id)
+        .order_by(index_segments.c.revision.desc(), index_segments.c.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    query = (
+        select(knowledge_bases.c.revision.label("head_revision"), index_segments)
+        .outerjoin(index_segments, index_segments.c.id == newest)
+        .where(knowledge_bases.c.id == knowledge_base_id)
+    )
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        raise NotFound("no such knowledge base", knowledge_base_id=knowledge_base_id)
+    return Head(row.head_revision, None if row.id is None else _segment(row))
+
+
+def _segment(row: Row[Any]) -> Segment:
+    files: Sequence[dict[str, Any]] = row.files
+    return Segment(
+        id=row.id, knowledge_base_id=row.knowledge_base_id, revision=row.revision, chunks=row.chunks,
+        embedder=row.embedder, files=tuple(SegmentFile(**file) for file in files),
+    )  # fmt: skip
+
+
+def _columns(segment: Segment) -> dict[str, Any]:
+    return {**asdict(segment), "files": [asdict(file) for file in segment.files]}

@@ -1,0 +1,134 @@
+"""Knowledge bases: the scope of every question, and the row whose `revision` orders every commit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from rag_service.db.pages import Page, page
+from rag_service.db.sessions import Database, new_id
+from rag_service.db.tables import chunks, documents, knowledge_bases, now
+from rag_service.errors import NameTaken, NotFound
+from rag_service.types import KnowledgeBase
+
+
+class KnowledgeBases:
+    def __init__(self, database: Database, embedder: str) -> None:
+        self._database = database
+        self._embedder = embedder
+
+    def create(self, tenant: str, name: str, description: str = "") -> KnowledgeBase:
+        """Raises NameTaken."""
+        knowledge_base_id = new_id()
+        row = {"id": knowledge_base_id, "tenant": tenant, "name": name, "description": description, "revision": 0}
+        try:
+            with self._database.write() as connection:
+                connection.execute(insert(knowledge_bases).values(**row, embedder=self._embedder, created_at=now()))
+                return _one(connection, tenant, knowledge_base_id)
+        except IntegrityError as error:
+            raise NameTaken(f"a knowledge base named {name!r} exists", name=name) from error
+
+    def get(self, tenant: str, knowledge_base_id: str) -> KnowledgeBase:
+        """Raises NotFound."""
+        with self._database.read() as connection:
+            return _one(connection, tenant, knowledge_base_id)
+
+    def named(self, tenant: str, name: str) -> KnowledgeBase:
+        """Raises NotFound."""
+        with self._database.read() as connection:
+            row = connection.execute(_rows(tenant).where(knowledge_bases.c.name == name)).one_or_none()
+        if row is None:
+            raise NotFound(f"no knowledge base named {name!r}", name=name)
+        return _shape(row)
+
+    def browse(self, tenant: str, limit: int, cursor: str | None) -> Page[KnowledgeBase]:
+        query = _rows(tenant).order_by(knowledge_bases.c.id).limit(limit + 1)
+        if cursor is not None:
+            query = query.where(knowledge_bases.c.id > cursor)
+        with self._database.read() as connection:
+            rows = [_shape(row) for row in connection.execute(query)]
+        return page(rows, limit, lambda kb: kb.id)
+
+    def change(
+        self, tenant: str, knowledge_base_id: str, *, name: str | None, description: str | None
+    ) -> KnowledgeBase:
+        """None leaves a member as it is. Raises NotFound, NameTaken."""
+        values = {k: v for k, v in (("name", name), ("description", description)) if v is not None}
+        try:
+            with self._database.write() as connection:
+                _one(connection, tenant, knowledge_base_id)
+                if values:
+                    where = knowledge_bases.c.id == knowledge_base_id
+                    connection.execute(update(knowledge_bases).where(where).values(**values))
+                return _one(connection, tenant, knowledge_base_id)
+        except IntegrityError as error:
+            raise NameTaken(f"a knowledge base named {name!r} exists", name=name or "") from error
+
+    def delete(self, tenant: str, knowledge_base_id: str) -> list[str]:
+        """Remove it with all its documents; returns the SHA-256 of blobs that may have lost their last use."""
+        with self._database.write() as connection:
+            _one(connection, tenant, knowledge_base_id)
+            hashes = connection.scalars(
+                select(documents.c.sha256).where(documents.c.knowledge_base_id == knowledge_base_id).distinct()
+            ).all()
+            connection.execute(delete(knowledge_bases).where(knowledge_bases.c.id == knowledge_base_id))
+        return list(hashes)
+
+    def demand(self, tenant: str, knowledge_base_ids: Sequence[str]) -> None:
+        """Raises NotFound naming those that are not the tenant's."""
+        wanted = set(knowledge_base_ids)
+        query = select(knowledge_bases.c.id).where(knowledge_bases.c.tenant == tenant, knowledge_bases.c.id.in_(wanted))
+        with self._database.read() as connection:
+            missing = sorted(wanted - set(connection.scalars(query)))
+        if missing:
+            raise NotFound("no such knowledge base", knowledge_base_ids=missing)
+
+    def all_ids(self) -> list[str]:
+        """Of every tenant: for maintenance, never for callers."""
+        with self._database.read() as connection:
+            return list(connection.scalars(select(knowledge_bases.c.id).order_by(knowledge_bases.c.id)))
+
+
+def raise_revision(connection: Connection, knowledge_base_id: str) -> int:
+    """The next revision, under the row's lock until the transaction ends. Raises NotFound."""
+    revision = connection.scalar(
+        update(knowledge_bases)
+        .where(knowledge_bases.c.id == knowledge_base_id)
+        .values(revision=knowledge_bases.c.revision + 1)
+        .returning(knowledge_bases.c.revision)
+    )
+    if revision is None:
+        raise NotFound("the knowledge base is gone", knowledge_base_id=knowledge_base_id)
+    return int(revision)
+
+
+def _rows(tenant: str) -> Select[Any]:
+    kb = knowledge_bases.c
+    live_documents = (
+        select(func.count())
+        .where(documents.c.knowledge_base_id == kb.id, documents.c.deleted_at.is_(None))
+        .scalar_subquery()
+    )
+    live_chunks = (
+        select(func.count())
+        .where(chunks.c.knowledge_base_id == kb.id, chunks.c.retired_revision.is_(None))
+        .scalar_subquery()
+    )
+    return select(
+        kb.id, kb.name, kb.description, kb.revision, kb.created_at,
+        live_documents.label("documents"), live_chunks.label("chunks"),
+    ).where(kb.tenant == tenant)  # fmt: skip
+
+
+def _one(connection: Connection, tenant: str, knowledge_base_id: str) -> KnowledgeBase:
+    row = connection.execute(_rows(tenant).where(knowledge_bases.c.id == knowledge_base_id)).one_or_none()
+    if row is None:
+        raise NotFound("no such knowledge base", knowledge_base_id=knowledge_base_id)
+    return _shape(row)
+
+
+def _shape(row: Row[Any]) -> KnowledgeBase:
+    return KnowledgeBase(**row._mapping)

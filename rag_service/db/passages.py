@@ -1,0 +1,56 @@
+"""The one gate. No other code reads passage text for an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, select
+
+from rag_service.db.sessions import Database
+from rag_service.db.tables import chunks, document_versions, documents, knowledge_bases
+from rag_service.types import Passage, PassageFilter
+
+
+class SqlPassageStore:
+    """Implements `ports.PassageStore` with one statement: tenant, knowledge base, document live, filter."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def passages(
+        self, tenant: str, knowledge_base_ids: Sequence[str], chunk_ids: Sequence[int], only: PassageFilter
+    ) -> dict[int, Passage]:
+        if not chunk_ids:
+            return {}
+        query = (
+            select(
+                chunks.c.id.label("chunk_id"), chunks.c.knowledge_base_id, documents.c.id.label("document_id"),
+                document_versions.c.version.label("document_version"), documents.c.filename,
+                document_versions.c.media_type, chunks.c.page, chunks.c.headings, chunks.c.language,
+                chunks.c.char_start, chunks.c.char_end, chunks.c.text,
+            )
+            .join(document_versions, document_versions.c.id == chunks.c.version_id)
+            .join(documents, documents.c.id == document_versions.c.document_id)
+            .join(knowledge_bases, knowledge_bases.c.id == documents.c.knowledge_base_id)
+            .where(
+                chunks.c.id.in_(chunk_ids),
+                knowledge_bases.c.tenant == tenant,
+                knowledge_bases.c.id.in_(knowledge_base_ids),
+                documents.c.deleted_at.is_(None),
+                chunks.c.retired_revision.is_(None),
+                *_conditions(only),
+            )
+        )  # fmt: skip
+        with self._database.read() as connection:
+            rows = connection.execute(query).mappings().all()
+        return {row["chunk_id"]: Passage(**{**row, "headings": tuple(row["headings"])}) for row in rows}
+
+
+def _conditions(only: PassageFilter) -> list[ColumnElement[Any]]:
+    pairs = (
+        (documents.c.id, only.document_ids),
+        (chunks.c.language, only.languages),
+        (document_versions.c.media_type, only.media_types),
+    )
+    return [column.in_(sorted(values)) for column, values in pairs if values is not None]
