@@ -1,0 +1,23 @@
+"""How Youju says that the documents do not answer: one exact sentence a reason and language."""
+
+from __future__ import annotations
+
+from rag_service.types import Language, RefusalReason
+
+_SENTENCES: dict[tuple[RefusalReason, Language], str] = {
+    ("no_evidence", "zh"): "现有文档中没有找到与这个问题有关的内容。",
+    ("no_evidence", "en"): "The documents contain nothing about this question.",
+    ("insufficient", "zh"): "现有文档中有相近的内容，但不足以回答这个问题。",
+    ("insufficient", "en"): "The documents touch on this, but do not say enough to answer the question.",
+    ("unsupported", "zh"): "生成的回答得不到文档的支持，因此不予给出。",
+    ("unsupported", "en"): "The answer that was generated is not supported by the documents, so it is not given.",
+}
+
+
+def sentence(reason: RefusalReason, language: Language) -> str:
+    return _SENTENCES[reason, language]
+
+
+def reason_for(best_score: float | None, floor: float) -> RefusalReason:
+    """`best_score` None: nothing was retrieved. Below half the floor, what was found is about something else."""
+    return "no_evidence" if best_score is None or best_score < floor / 2 else "insufficient"
