@@ -1,0 +1,150 @@
+"""The lexical leg of a base: BM25 over pre-tokenised text in a tantivy folder that is written once and then read.
+
+Text is cut by `rag_service.text.lexical_terms`, joined with spaces and split again by tantivy's "whitespace"
+tokenizer, so that base and tail index the same terms. Positions and stored text are left out: nothing reads them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import tantivy
+from numpy.typing import NDArray
+
+from rag_service.errors import IndexDamaged
+from rag_service.index.bm25 import Integers, WeightedTerms
+from rag_service.text import lexical_terms
+
+# Enough for about 100,000 chunks in one segment before tantivy has to spill and merge.
+_WRITER_HEAP_BYTES = 256_000_000
+_PROBE_BYTES = 1 << 20
+
+
+def _schema() -> tantivy.Schema:
+    builder = tantivy.SchemaBuilder()
+    builder.add_unsigned_field("id", stored=False, indexed=True, fast=True)
+    builder.add_text_field("body", stored=False, tokenizer_name="whitespace", index_option="freq")
+    return builder.build()
+
+
+class LexicalWriter:
+    """Writes one lexical folder: `add` every chunk, then `finish`, inside a `with`. Raises OSError, also for a full disk.
+
+    Leaving the `with` lets go of tantivy's writer, which waits for its thread: the folder can then be removed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        index = tantivy.Index(_schema(), path=str(folder))
+        self._writer = index.writer(heap_size=_WRITER_HEAP_BYTES, num_threads=1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        del self._writer
+
+    def add(self, chunk_id: int, text: str) -> int:
+        """Index one chunk; how many terms it has."""
+        terms = lexical_terms(text)
+        document = tantivy.Document()
+        # Document(id=…) would make it a signed number, which an unsigned field refuses.
+        document.add_unsigned("id", chunk_id)
+        document.add_text("body", " ".join(terms))
+        try:
+            self._writer.add_document(document)
+        except ValueError as error:
+            raise self._stopped(error) from error
+        return len(terms)
+
+    def finish(self) -> None:
+        try:
+            self._writer.commit()
+            self._writer.wait_merging_threads()
+        except ValueError as error:
+            raise self._stopped(error) from error
+
+    def _stopped(self, error: ValueError) -> OSError:
+        """tantivy only says that its writer "was killed". Whether the disk is full is asked of the disk."""
+        try:
+            with open(self._folder / "probe", "wb") as probe:
+                probe.write(bytes(_PROBE_BYTES))
+                os.fsync(probe.fileno())
+        except OSError as full:
+            return full
+        return OSError(errno.EIO, f"tantivy could not write: {error}")
+
+
+class LexicalBase:
+    """A read-only tantivy index. `tokens` is the number of terms in all its chunks."""
+
+    def __init__(self, index: tantivy.Index, tokens: int) -> None:
+        self._schema = index.schema
+        self._searcher = index.searcher()
+        self.chunks: int = self._searcher.num_docs
+        self.average_length = tokens / self.chunks if self.chunks else 0.0
+
+    @classmethod
+    def opened(cls, folder: Path, tokens: int) -> LexicalBase:
+        """Maps the files into memory: they may be unlinked or renamed afterwards, but never rewritten in place."""
+        try:
+            return cls(tantivy.Index.open(str(folder)), tokens)
+        except (ValueError, OSError) as error:
+            raise IndexDamaged(f"tantivy cannot open {folder}: {error}", file=str(folder)) from error
+
+    @classmethod
+    def empty(cls) -> LexicalBase:
+        return cls(tantivy.Index(_schema()), 0)
+
+    def frequencies(self, terms: Sequence[str]) -> Integers:
+        """In how many chunks each term occurs."""
+        doc_freq = self._searcher.doc_freq
+        return np.array([doc_freq("body", term) for term in terms], dtype=np.int64)
+
+    def search(self, query: WeightedTerms, k: int) -> tuple[Integers, NDArray[np.float64]]:
+        """The `k` best of the chunks that have any term, best first, scores not yet divided by `query.most`."""
+        clauses = self._clauses(query)
+        if not clauses:
+            return np.empty(0, dtype=np.int64), np.empty(0)
+        return self._found(tantivy.Query.boolean_query(clauses), min(k, self.chunks))
+
+    def scores_of(self, query: WeightedTerms, ids: Sequence[int]) -> dict[int, float]:
+        """Scores of those of `ids` that have any term, not yet divided by `query.most`."""
+        clauses = self._clauses(query)
+        if not clauses or not ids:
+            return {}
+        # A union of id terms, not term_set_query: that walks the term dictionary by automaton and took nine times as
+        # long. The constant 0 keeps the ids themselves from scoring.
+        one_of = [(tantivy.Occur.Should, self._term("id", chunk_id, "basic")) for chunk_id in ids]
+        only = tantivy.Query.const_score_query(tantivy.Query.boolean_query(one_of), 0.0)
+        query_over_ids = tantivy.Query.boolean_query([(tantivy.Occur.Must, only), *clauses])
+        found, scores = self._found(query_over_ids, len(ids))
+        return dict(zip(found.tolist(), scores.tolist(), strict=True))
+
+    def chunk_ids(self) -> Integers:
+        """Every chunk in this base, in no order: for verification."""
+        if not self.chunks:
+            return np.empty(0, dtype=np.int64)
+        return self._found(tantivy.Query.all_query(), self.chunks)[0]
+
+    def _clauses(self, query: WeightedTerms) -> list[tuple[tantivy.Occur, tantivy.Query]]:
+        clauses = []
+        for term, boost in zip(query.terms, query.base_boosts.tolist(), strict=True):
+            if boost > 0.0:
+                # index_option="freq" makes tantivy read term frequencies; "basic" would score every tf as 1.
+                asked = tantivy.Query.boost_query(self._term("body", term, "freq"), boost)
+                clauses.append((tantivy.Occur.Should, asked))
+        return clauses
+
+    def _term(self, field: str, value: str | int, index_option: str) -> tantivy.Query:
+        return tantivy.Query.term_query(self._schema, field, value, index_option=index_option)
+
+    def _found(self, query: tantivy.Query, k: int) -> tuple[Integers, NDArray[np.float64]]:
+        hits = self._searcher.search(query, limit=k, count=False).hits
+        ids = self._searcher.fast_field_values("id", [address for _, address in hits])
+        return np.array(ids, dtype=np.int64), np.array([score for score, _ in hits], dtype=np.float64)
