@@ -1,0 +1,133 @@
+"""The disposable process: takes limits upon itself, parses one file, answers, ends. Forked by `ingest.zygote`."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+import socket
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, NoReturn
+
+from ingest.parse_protocol import LENGTH_BYTES, ParseLimits, encode_document, encode_failure
+from ingest.parsers.registry import parser_for
+from rag_service.errors import ParseFailed
+from rag_service.media_types import MARKDOWN
+
+_OPEN_FILES = 64
+_DESCRIPTORS = 65_536
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def run(work: socket.socket, limits: ParseLimits, *, zygote: int) -> NoReturn:
+    """Wait on `work` for a file and a channel, parse the file as the media type read from the channel, answer there.
+
+    The answer is 8 bytes of length and that many of JSON. Ends the process.
+    """
+    status = 1
+    try:
+        _detach(zygote, keep=work.fileno())
+        _limit(limits)
+        answer = _Answer(limits)
+        # What this touches is copied from the zygote now, not when somebody waits.
+        encode_document(parser_for(MARKDOWN).parse(b"# Warm\n\nup"))
+        _, descriptors, _, _ = socket.recv_fds(work, 1, 2)
+        if descriptors:
+            _answer(answer, *descriptors)
+        status = 0
+    finally:
+        # Not sys.exit: nothing of the zygote's (its socket, its exit handlers) may run here.
+        os._exit(status)
+
+
+def _answer(answer: _Answer, file: int, channel: int) -> None:
+    with socket.socket(fileno=channel) as connection:
+        with answer:
+            media_type = connection.makefile("rb").read().decode()
+            with open(file, "rb") as stream:
+                data = stream.read()
+            answer.give(encode_document(parser_for(media_type).parse(data)))
+        connection.sendall(len(answer.body).to_bytes(LENGTH_BYTES, "big") + answer.body)
+
+
+class _Answer:
+    """What the child will say. Leaving the block by any exception makes that exception the answer.
+
+    This is the one place where errors of parsing libraries become reasons; the client sees no traceback.
+    """
+
+    def __init__(self, limits: ParseLimits) -> None:
+        self._limits = limits
+        self._no_memory = encode_failure(
+            "memory-limit", "parsing needed too much memory", {"limit_bytes": limits.memory_bytes}
+        )
+        self.body = b""
+
+    def give(self, body: bytes) -> None:
+        limit = self._limits.output_bytes
+        if len(body) > limit:
+            raise ParseFailed("output-limit", "the document's text is too long", limit_bytes=limit)
+        self.body = body
+
+    def __enter__(self) -> _Answer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> Literal[True]:
+        if isinstance(error, ParseFailed):
+            self.body = encode_failure(error.reason, error.detail, error.data)
+        elif isinstance(error, MemoryError):
+            self.body = self._no_memory
+        elif error is not None:
+            name = type(error).__name__
+            self.body = encode_failure("broken", f"{name}: {error}", {"error": name})
+        return True
+
+
+def _detach(zygote: int, keep: int) -> None:
+    """An own session, no descriptor but one, silence, and death together with the zygote."""
+    os.setsid()
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != zygote:
+        os._exit(1)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(nowhere, standard)
+    os.closerange(3, keep)
+    os.closerange(keep + 1, _DESCRIPTORS)
+
+
+def _limit(limits: ParseLimits) -> None:
+    sys.dont_write_bytecode = True
+    _set(resource.RLIMIT_CORE, 0)
+    _set(resource.RLIMIT_FSIZE, 0)
+    _set(resource.RLIMIT_NOFILE, _OPEN_FILES)
+    _set(resource.RLIMIT_CPU, limits.cpu_seconds, limits.cpu_seconds + 2)
+    _set(resource.RLIMIT_AS, _address_space() + limits.memory_bytes)
+
+
+def _set(what: int, soft: int, hard: int | None = None) -> None:
+    """Never above what the process was given."""
+    given = resource.getrlimit(what)[1]
+    wanted = (soft, soft if hard is None else hard)
+    low, high = (value if given == resource.RLIM_INFINITY else min(value, given) for value in wanted)
+    # macOS knows RLIMIT_AS but refuses to lower it.
+    with contextlib.suppress(ValueError) if sys.platform == "darwin" else contextlib.nullcontext():
+        resource.setrlimit(what, (low, high))
+
+
+def _address_space() -> int:
+    """Bytes mapped now; 0 where /proc does not tell."""
+    statm = Path("/proc/self/statm")
+    if not statm.exists():
+        return 0
+    return int(statm.read_text().split()[0]) * resource.getpagesize()
