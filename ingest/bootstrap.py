@@ -1,0 +1,71 @@
+"""The composition root of ingestion."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+
+from ingest.compactor import Compactor, clear_leftovers
+from ingest.pipeline import Pipeline
+from ingest.sandbox import ParseLimits, Sandbox
+from ingest.worker import Worker
+from rag_service.blobs import BlobStore
+from rag_service.config import Settings
+from rag_service.db import schema
+from rag_service.db.documents import Documents
+from rag_service.db.feed import SqlChangeFeed
+from rag_service.db.jobs import Jobs
+from rag_service.db.knowledge_bases import KnowledgeBases
+from rag_service.db.publication import Publisher
+from rag_service.db.sessions import Database
+from rag_service.index.rebuild import Rebuilder
+from rag_service.inference.use_multilingual import UseMultilingual
+
+
+@dataclass(frozen=True)
+class Ingestion:
+    """A worker with all it needs."""
+
+    database: Database
+    sandbox: Sandbox
+    worker: Worker
+    compactor: Compactor
+
+    def run(self) -> None:
+        """Ingest and compact until `worker.stop()`."""
+        ended = threading.Event()
+        with ThreadPoolExecutor(1, thread_name_prefix="compact") as threads:
+            compacting = threads.submit(self.compactor.run, ended)
+            try:
+                self.worker.run()
+            finally:
+                ended.set()
+        compacting.result()
+
+    def close(self) -> None:
+        self.sandbox.close()
+        self.database.close()
+
+
+def open_ingestion(settings: Settings) -> Ingestion:
+    settings.data.mkdir(parents=True, exist_ok=True)
+    database = Database(settings.url)
+    schema.upgrade(database)
+    blobs, documents, feed = BlobStore(settings.data / "blobs"), Documents(database), SqlChangeFeed(database)
+    index_root = settings.data / "index"
+    clear_leftovers(documents, blobs, feed, index_root)
+    # Loaded with the first document: an idle worker costs little memory.
+    model = cache(UseMultilingual)
+    sandbox = Sandbox(ParseLimits(wall_seconds=settings.parse_seconds, memory_bytes=settings.parse_memory_bytes))
+    pipeline = Pipeline(blobs, sandbox, model, Publisher(database, UseMultilingual.name))
+    rebuilder = Rebuilder(index_root, feed, feed, UseMultilingual.name, UseMultilingual.dimensions)
+    return Ingestion(
+        database=database,
+        sandbox=sandbox,
+        worker=Worker(Jobs(database), pipeline, settings.lease_seconds),
+        compactor=Compactor(
+            KnowledgeBases(database, UseMultilingual.name), feed, rebuilder, settings.compact_after_chunks
+        ),
+    )
