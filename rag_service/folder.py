@@ -1,0 +1,113 @@
+"""`youju ingest`: files and folders into one knowledge base, through the same intake and queue as uploads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rag_service import media_types
+from rag_service.bootstrap import Storage
+from rag_service.errors import NotFound
+from rag_service.intake import Incoming
+from rag_service.types import KnowledgeBase
+
+_FILES_AT_ONCE = 200
+_LOOK_SECONDS = 0.1
+
+
+@dataclass
+class IngestReport:
+    """`failed` holds (path, reason, detail)."""
+
+    ready: int = 0
+    duplicates: int = 0
+    failed: list[tuple[str, str, str]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def members(self) -> dict[str, Any]:
+        rows = [{"path": path, "reason": reason, "detail": detail} for path, reason, detail in self.failed]
+        counts = {"ready": self.ready, "duplicates": self.duplicates, "seconds": round(self.seconds, 3)}
+        return {**counts, "failed": rows}
+
+
+class FolderIngest:
+    """`run_job` works on one job until nothing of it is left; `progress` is told (files finished, files in all)."""
+
+    def __init__(self, storage: Storage, run_job: Callable[[str], None], progress: Callable[[int, int], None]) -> None:
+        self._storage = storage
+        self._run_job = run_job
+        self._progress = progress
+
+    def ingest(self, tenant: str, name: str, paths: Sequence[Path]) -> IngestReport:
+        """Every file named, and every file of a known type in every folder named, hidden ones left out."""
+        begun = time.monotonic()
+        knowledge_base = self._knowledge_base(tenant, name)
+        files, report = [], IngestReport()
+        for path in paths:
+            if path.exists():
+                files += sorted(_files(path))
+            else:
+                report.failed.append((str(path), "not-found", "no such file or folder"))
+        for start in range(0, len(files), _FILES_AT_ONCE):
+            self._ingest_some(
+                tenant, knowledge_base.id, files[start : start + _FILES_AT_ONCE], start, report, len(files)
+            )
+        report.seconds = time.monotonic() - begun
+        return report
+
+    def _knowledge_base(self, tenant: str, name: str) -> KnowledgeBase:
+        try:
+            return self._storage.knowledge_bases.named(tenant, name)
+        except NotFound:
+            return self._storage.knowledge_bases.create(tenant, name)
+
+    def _ingest_some(
+        self, tenant: str, knowledge_base_id: str, files: Sequence[Path], before: int, report: IngestReport, total: int
+    ) -> None:
+        with ExitStack() as opened:
+            incoming = [Incoming(path.name, None, opened.enter_context(path.open("rb"))) for path in files]
+            job_id, accepted = self._storage.intake.accept(tenant, knowledge_base_id, incoming)
+        path_of: dict[str, Path] = {}
+        for path, entry in zip(files, accepted, strict=True):
+            if entry.problem is not None:
+                report.failed.append((str(path), _reason(entry.problem.code, entry.problem.data), entry.problem.detail))
+            elif entry.registered is not None and entry.registered.status == "duplicate":
+                report.duplicates += 1
+            elif entry.registered is not None:
+                path_of[entry.registered.document_id] = path
+        self._work(tenant, job_id, before + len(files) - len(path_of), total)
+        for item in self._storage.jobs.get(tenant, job_id).items:
+            if item.state == "ready":
+                report.ready += 1
+            elif item.problem is not None:
+                problem, path = item.problem, path_of[item.document_id]
+                report.failed.append((str(path), _reason(problem.code, problem.data), problem.detail))
+
+    def _work(self, tenant: str, job_id: str, before: int, total: int) -> None:
+        with ThreadPoolExecutor(1, thread_name_prefix="ingest-job") as threads:
+            working = threads.submit(self._run_job, job_id)
+            while not working.done():
+                self._progress(before + self._storage.jobs.get(tenant, job_id).done, total)
+                time.sleep(_LOOK_SECONDS)
+            working.result()
+        self._progress(before + self._storage.jobs.get(tenant, job_id).done, total)
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        yield path
+        return
+    for child in path.rglob("*"):
+        inside = child.relative_to(path)
+        known = child.suffix.lower() in media_types.SUFFIXES
+        if child.is_file() and known and not any(part.startswith(".") for part in inside.parts):
+            yield child
+
+
+def _reason(code: str, data: dict[str, object]) -> str:
+    return str(data.get("reason", code))
