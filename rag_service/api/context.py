@@ -1,0 +1,49 @@
+"""What routes take from the request: the service and the caller, both put there before routing."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Query, Request
+
+from rag_service.bootstrap import Service, Storage
+from rag_service.errors import InvalidInput
+from rag_service.types import Caller
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+def _storage(request: Request) -> Storage:
+    return _service(request).storage
+
+
+def _caller(request: Request) -> Caller:
+    caller: Caller = request.state.caller
+    return caller
+
+
+ServiceOf = Annotated[Service, Depends(_service)]
+StorageOf = Annotated[Storage, Depends(_storage)]
+CallerOf = Annotated[Caller, Depends(_caller)]
+Limit = Annotated[int, Query(ge=1, le=200)]
+Cursor = Annotated[str | None, Query(max_length=64)]
+
+
+def ordinal(cursor: str | None) -> str | None:
+    """A cursor that counts. Raises InvalidInput for one that nobody was given."""
+    if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
+        raise InvalidInput("no such cursor", cursor=cursor)
+    return cursor
+
+
+def asked(storage: Storage, query: str) -> str:
+    """The question, if it is one. Raises InvalidInput."""
+    most = storage.settings.max_question_chars
+    if len(query) > most:
+        raise InvalidInput(f"a question has at most {most} characters", limit_characters=most, characters=len(query))
+    if not query.strip():
+        raise InvalidInput("the question is empty")
+    return query.strip()

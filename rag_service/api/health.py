@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+
+from anyio import to_thread
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from sqlalchemy import text
+
+from rag_service.api.context import ServiceOf
+from rag_service.bootstrap import Service, Storage
+from rag_service.errors import YoujuError
+
+router = APIRouter(tags=["operating"])
+
+_LEAST_FREE_BYTES = 50_000_000
+_LATE_SECONDS = 60
+
+
+class Alive(BaseModel):
+    status: str = "ok"
+
+
+class Readiness(BaseModel):
+    """Each dependency: `ok`, or why not."""
+
+    sql: str
+    blobs: str
+    index: str
+    tokenizer: str
+    embedder: str
+    generator: str
+    worker: str
+
+
+@router.get("/healthz")
+async def healthz() -> Alive:
+    return Alive()
+
+
+@router.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}})
+async def readyz(service: ServiceOf) -> JSONResponse:
+    readiness = await to_thread.run_sync(_readiness, service)
+    ready = all(value == "ok" for value in readiness.model_dump().values())
+    return JSONResponse(readiness.model_dump(), 200 if ready else 503)
+
+
+def _readiness(service: Service) -> Readiness:
+    return Readiness(
+        sql=_checked(lambda: _sql(service.storage)),
+        blobs=_checked(lambda: _blobs(service.storage)),
+        index="ok" if service.loaded.is_set() else "loading",
+        # Loaded at start, in this process: the service would not have come up without them.
+        tokenizer="ok",
+        embedder="ok",
+        generator="ok",
+        worker=_checked(lambda: _worker(service.storage)),
+    )
+
+
+def _checked(check: Callable[[], str]) -> str:
+    try:
+        return check()
+    except (YoujuError, OSError) as error:
+        return getattr(error, "detail", type(error).__name__)
+
+
+def _sql(storage: Storage) -> str:
+    with storage.database.read() as connection:
+        connection.execute(text("SELECT 1"))
+    return "ok"
+
+
+def _blobs(storage: Storage) -> str:
+    free = shutil.disk_usage(storage.settings.data).free
+    return "ok" if free >= _LEAST_FREE_BYTES else f"only {free} bytes free in the data folder"
+
+
+def _worker(storage: Storage) -> str:
+    late = storage.jobs.seconds_since_heartbeat()
+    return "ok" if late is None or late < _LATE_SECONDS else f"a document's worker fell silent {late:.0f} s ago"

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from anyio import to_thread
+from fastapi import APIRouter
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from rag_service.api import sse
+from rag_service.api.context import CallerOf, StorageOf
+from rag_service.api.shapes import JobShape, job_shape
+from rag_service.bootstrap import Storage
+from rag_service.types import Job
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+_LOOK_AGAIN_SECONDS = 0.3
+_OPEN = ("queued", "running")
+
+
+@router.get("/{job}")
+def get(job: str, storage: StorageOf, caller: CallerOf) -> JobShape:
+    return job_shape(storage.jobs.get(caller.tenant, job))
+
+
+@router.get("/{job}/events", response_class=EventSourceResponse)
+async def events(job: str, storage: StorageOf, caller: CallerOf) -> EventSourceResponse:
+    """`progress` whenever something changed, then one `done`; both carry the job."""
+    first = await to_thread.run_sync(storage.jobs.get, caller.tenant, job)
+    return sse.response(_progress(storage, caller.tenant, first))
+
+
+async def _progress(storage: Storage, tenant: str, job: Job) -> AsyncIterator[ServerSentEvent]:
+    yield sse.event("progress", job_shape(job))
+    while job.state in _OPEN:
+        await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+        latest = await to_thread.run_sync(storage.jobs.get, tenant, job.id)
+        if latest != job:
+            job = latest
+            yield sse.event("progress", job_shape(job))
+    yield sse.event("done", job_shape(job))

@@ -1,0 +1,138 @@
+"""Every error as RFC 9457 `application/problem+json`: this is where codes meet statuses."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from rag_service.errors import Overloaded, StorageFull, YoujuError
+from rag_service.types import Problem
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+TYPE_PREFIX = "urn:youju:problem:"
+_STATUS = {
+    "not-found": 404,
+    "name-taken": 409,
+    "conflict": 409,
+    "invalid-input": 422,
+    "unauthenticated": 401,
+    "unsupported-type": 415,
+    "body-too-large": 413,
+    "overloaded": 503,
+    "storage-full": 507,
+}
+_BY_STATUS = {
+    400: ("malformed-request", "Malformed request"),
+    404: ("not-found", "Not found"),
+    405: ("method-not-allowed", "Method not allowed"),
+    413: ("body-too-large", "Request body too large"),
+    415: ("unsupported-type", "Unsupported or untrue media type"),
+}
+
+
+class Refused(Exception):
+    """A request of several parts of which none was accepted: the first problem, and every part's own."""
+
+    def __init__(self, problem: Problem, items: list[dict[str, Any]]) -> None:
+        super().__init__(problem.detail)
+        self.problem = Problem(problem.code, problem.title, problem.detail, {**problem.data, "items": items})
+
+
+def status_of(code: str) -> int:
+    return _STATUS.get(code, 500)
+
+
+def body(problem: Problem, status: int | None = None, instance: str | None = None) -> dict[str, Any]:
+    """The members of RFC 9457, then the problem's own data."""
+    members: dict[str, Any] = {
+        "type": TYPE_PREFIX + problem.code,
+        "title": problem.title,
+        "status": status_of(problem.code) if status is None else status,
+        "detail": problem.detail,
+    }
+    if instance is not None:
+        members["instance"] = instance
+    return {**problem.data, **members}
+
+
+def response(problem: Problem, status: int, instance: str) -> JSONResponse:
+    headers = {}
+    if "retry_after_seconds" in problem.data:
+        headers["Retry-After"] = str(problem.data["retry_after_seconds"])
+    if status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="youju"'
+    return JSONResponse(body(problem, status, instance), status, headers, media_type=MEDIA_TYPE)
+
+
+def of_error(error: YoujuError, instance: str) -> JSONResponse:
+    status = status_of(error.code)
+    if status == 500:
+        # What went wrong inside is for the log; the caller learns the code and where to find the rest.
+        log.error("request %s: %s: %s %s", instance, error.code, error.detail, error.data)
+        return response(Problem(error.code, error.title, "see the service's log for this request"), 500, instance)
+    return response(Problem(error.code, error.title, error.detail, dict(error.data)), status, instance)
+
+
+def request_id(request: Request) -> str:
+    return str(request.state.request_id)
+
+
+def install(app: FastAPI) -> None:
+    app.add_exception_handler(YoujuError, _youju_error)
+    app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(OSError, _os_error)
+    app.add_exception_handler(Exception, _unforeseen)
+
+
+def _youju_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, YoujuError)
+    return of_error(error, request_id(request))
+
+
+def _refused(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Refused)
+    return response(error.problem, status_of(error.problem.code), request_id(request))
+
+
+def _validation_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    faults = [{"at": _pointer(fault["loc"]), "message": fault["msg"]} for fault in error.errors()]
+    detail = "; ".join(f"{fault['at']}: {fault['message']}" for fault in faults[:5])
+    return response(Problem("invalid-input", "Invalid input", detail, {"errors": faults}), 422, request_id(request))
+
+
+def _pointer(location: tuple[int | str, ...]) -> str:
+    return "/".join(str(part) for part in location)
+
+
+def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    code, title = _BY_STATUS.get(error.status_code, ("http-error", "Request refused"))
+    return response(Problem(code, title, str(error.detail)), error.status_code, request_id(request))
+
+
+def _os_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, OSError)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return of_error(StorageFull("no space left while the request was being received"), request_id(request))
+    return _unforeseen(request, error)
+
+
+def _unforeseen(request: Request, error: Exception) -> JSONResponse:
+    log.error("request %s", request_id(request), exc_info=error)
+    problem = Problem("internal", "Internal error", "see the service's log for this request")
+    return response(problem, 500, request_id(request))
+
+
+def overloaded() -> Overloaded:
+    return Overloaded("too many questions under way", retry_after_seconds=1)

@@ -1,0 +1,312 @@
+"""What goes over the wire. Unknown members of a request are refused; every response is described in /openapi.json."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from rag_service.api import problems
+from rag_service.db.pages import Page
+from rag_service.types import Answer, Citation, Document, Job, Problem, RankedPassage, Retrieval
+
+Item = TypeVar("Item")
+Source = TypeVar("Source")
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+# Long enough for any id, and a bound on what reaches a query.
+Id = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+
+
+class Request(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Response(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+
+class Listing(BaseModel, Generic[Item]):
+    items: list[Item]
+    next_cursor: str | None
+
+    @classmethod
+    def of(cls, page: Page[Source], shape: Callable[[Source], Item]) -> Listing[Item]:
+        return cls(items=[shape(item) for item in page.items], next_cursor=page.next_cursor)
+
+
+class ProblemShape(BaseModel):
+    """RFC 9457, with further members that carry the problem's data."""
+
+    model_config = ConfigDict(extra="allow")
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+def problem_shape(problem: Problem | None) -> ProblemShape | None:
+    return None if problem is None else ProblemShape(**problems.body(problem, status=_document_status(problem)))
+
+
+def _document_status(problem: Problem) -> int:
+    """A document that failed is nobody's bad request by itself; 422 says that its content cannot be processed."""
+    status = problems.status_of(problem.code)
+    return 422 if status == 500 and problem.code != "internal" else status
+
+
+class NewKnowledgeBase(Request):
+    name: Name
+    description: str = Field("", max_length=10_000)
+
+
+class KnowledgeBaseChange(Request):
+    name: Name | None = None
+    description: str | None = Field(None, max_length=10_000)
+
+
+class KnowledgeBaseShape(Response):
+    id: str
+    name: str
+    description: str
+    revision: int
+    documents: int
+    chunks: int
+    created_at: datetime
+
+
+class NewText(Request):
+    title: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=60)]
+    text: Annotated[str, StringConstraints(min_length=1)]
+    source_uri: str | None = Field(None, max_length=2_000)
+
+
+class UploadedItem(BaseModel):
+    document_id: str | None
+    filename: str
+    sha256: str | None
+    status: Literal["queued", "duplicate", "rejected"]
+    problem: ProblemShape | None = None
+
+
+class Uploaded(BaseModel):
+    job_id: str
+    items: list[UploadedItem]
+
+
+class DocumentShape(BaseModel):
+    id: str
+    knowledge_base_id: str
+    filename: str
+    media_type: str
+    bytes: int
+    sha256: str
+    version: int
+    state: Literal["queued", "processing", "ready", "failed"]
+    language: str | None
+    pages: int | None
+    chunks: int
+    error: ProblemShape | None
+    source_uri: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+def document_shape(document: Document) -> DocumentShape:
+    return DocumentShape(**{**_members(document), "error": problem_shape(document.error)})
+
+
+class TextShape(Response):
+    text: str
+    char_start: int
+    char_end: int
+    total_chars: int
+    version: int
+
+
+class ChunkShape(Response):
+    id: str
+    ordinal: int
+    text: str
+    char_start: int
+    char_end: int
+    page: int | None
+    headings: list[str]
+    language: str
+
+
+class JobItemShape(BaseModel):
+    document_id: str
+    state: Literal["queued", "processing", "ready", "failed", "cancelled"]
+    problem: ProblemShape | None = None
+
+
+class JobShape(BaseModel):
+    id: str
+    kind: str
+    state: Literal["queued", "running", "succeeded", "partial", "failed", "cancelled"]
+    done: int
+    total: int
+    stage: str
+    items: list[JobItemShape]
+    created_at: datetime
+    finished_at: datetime | None
+
+
+def job_shape(job: Job) -> JobShape:
+    items = [
+        JobItemShape(document_id=i.document_id, state=i.state, problem=problem_shape(i.problem)) for i in job.items
+    ]
+    return JobShape(**{**_members(job), "items": items})
+
+
+class Filters(Request):
+    document_ids: list[Id] | None = Field(None, min_length=1, max_length=1_000)
+    languages: list[Literal["zh", "en"]] | None = Field(None, min_length=1)
+    media_types: list[Annotated[str, StringConstraints(max_length=200)]] | None = Field(None, min_length=1)
+
+
+class RetrievalRequest(Request):
+    query: str
+    knowledge_base_ids: list[Id] = Field(min_length=1, max_length=100)
+    top_k: int = Field(8, ge=1, le=50)
+    filters: Filters = Filters()
+    explain: bool = False
+
+
+class ScoresShape(Response):
+    dense: float
+    lexical: float
+    fused: float
+    rerank: float | None
+
+
+class PassageShape(BaseModel):
+    id: str
+    document_id: str
+    document_version: int
+    filename: str
+    page: int | None
+    headings: list[str]
+    language: str
+    char_start: int
+    char_end: int
+    text: str
+    score: float
+    scores: ScoresShape | None = None
+
+
+class RetrievalShape(BaseModel):
+    revision: dict[str, int]
+    query_language: str
+    passages: list[PassageShape]
+
+
+def retrieval_shape(retrieval: Retrieval, explain: bool) -> RetrievalShape:
+    return RetrievalShape(
+        revision=retrieval.revision,
+        query_language=retrieval.query_language,
+        passages=[_passage_shape(ranked, explain) for ranked in retrieval.passages],
+    )
+
+
+def _passage_shape(ranked: RankedPassage, explain: bool) -> PassageShape:
+    passage = ranked.passage
+    return PassageShape(
+        id=str(passage.chunk_id), document_id=passage.document_id, document_version=passage.document_version,
+        filename=passage.filename, page=passage.page, headings=list(passage.headings), language=passage.language,
+        char_start=passage.char_start, char_end=passage.char_end, text=passage.text, score=ranked.score,
+        scores=ScoresShape.model_validate(ranked.scores) if explain else None,
+    )  # fmt: skip
+
+
+class AnswerRequest(Request):
+    query: str
+    knowledge_base_ids: list[Id] = Field(min_length=1, max_length=100)
+    conversation_id: Id | None = None
+    stream: bool = False
+    language: Literal["auto", "zh", "en"] = "auto"
+
+
+class CitationShape(BaseModel):
+    marker: int
+    document_id: str
+    document_version: int
+    filename: str
+    chunk_id: str
+    page: int | None
+    headings: list[str]
+    char_start: int
+    char_end: int
+    quote: str
+    answer_start: int
+    answer_end: int
+    verdict: Literal["supported", "weak", "unsupported"]
+    score: float
+
+
+def citation_shape(citation: Citation) -> CitationShape:
+    members = {**_members(citation), "chunk_id": str(citation.chunk_id), "headings": list(citation.headings)}
+    return CitationShape(**members)
+
+
+class UsageShape(Response):
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class RefusalShape(BaseModel):
+    reason: Literal["no_evidence", "insufficient", "unsupported"]
+
+
+class AnswerShape(BaseModel):
+    id: str
+    conversation_id: str
+    outcome: Literal["answered", "partial", "refused"]
+    refusal: RefusalShape | None
+    text: str
+    language: str
+    citations: list[CitationShape]
+    generator: str
+    revision: dict[str, int]
+    usage: UsageShape
+    timings_ms: dict[str, float]
+    prompt_sha256: str | None
+    created_at: datetime
+
+
+def answer_shape(answer: Answer) -> AnswerShape:
+    members = _members(answer)
+    del members["query"]
+    return AnswerShape(
+        **{
+            **members,
+            "refusal": RefusalShape(reason=answer.refusal) if answer.refusal else None,
+            "citations": [citation_shape(citation) for citation in answer.citations],
+            "usage": UsageShape.model_validate(answer.usage),
+        }
+    )
+
+
+class NewConversation(Request):
+    knowledge_base_ids: list[Id] = Field(default_factory=list, max_length=100)
+    title: str = Field("", max_length=200)
+
+
+class ConversationShape(Response):
+    id: str
+    title: str
+    knowledge_base_ids: list[str]
+    created_at: datetime
+
+
+class MessageShape(Response):
+    role: Literal["user", "assistant"]
+    content: str
+    answer_id: str | None
+    created_at: datetime
+
+
+def _members(value: Any) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in value.__dataclass_fields__}
