@@ -1,0 +1,265 @@
+"""The `youju` command."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import uvicorn
+from pydantic import BaseModel
+
+from ingest.__main__ import work
+from ingest.bootstrap import open_ingestion
+from rag_service import config, console
+from rag_service.answering.ask import Question
+from rag_service.api.app import DEFAULT_TENANT, create_app
+from rag_service.api.shapes import answer_shape, retrieval_shape
+from rag_service.bootstrap import Storage, open_service, open_storage
+from rag_service.config import Settings
+from rag_service.errors import InvalidConfiguration, InvalidInput, NotFound, YoujuError
+from rag_service.folder import FolderIngest, IngestReport
+from rag_service.supervisor import Supervisor
+from rag_service.types import PassageFilter
+from rag_service.verify import differences
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+keys_app = typer.Typer(no_args_is_help=True, help="API keys: create, list, revoke.")
+app.add_typer(keys_app, name="keys")
+
+Data = Annotated[Path | None, typer.Option("--data", help="Folder of the database, the uploads and the index.")]
+Config = Annotated[Path | None, typer.Option("--config", help="A youju.toml.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+KnowledgeBaseName = Annotated[str, typer.Option("--kb", help="Name of the knowledge base.")]
+Tenant = Annotated[str, typer.Option("--tenant", help="Whose knowledge bases.")]
+
+
+@app.command()
+def serve(
+    data: Data = None,
+    config_file: Config = None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    workers: Annotated[int | None, typer.Option(help="Ingestion workers to run beside the service.")] = None,
+    no_auth: Annotated[bool, typer.Option("--no-auth", help="No API keys; loopback addresses only.")] = False,
+) -> None:
+    """Run the service, with its ingestion workers."""
+    with _settings(config_file, data=data, workers=workers) as settings:
+        if no_auth and not _is_loopback(host):
+            raise InvalidConfiguration(f"--no-auth is for loopback addresses, and {host} is none", host=host)
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+        storage = open_storage(settings)
+        if not no_auth and not storage.keys.browse():
+            console.err.print("No API key exists yet: create one with [bold]youju keys create NAME[/bold].")
+        supervisor = Supervisor(settings.workers, _for_worker(settings, config_file))
+        supervisor.start()
+        try:
+            uvicorn.run(
+                create_app(open_service(storage), auth=not no_auth),
+                host=host, port=port, log_level="warning", timeout_graceful_shutdown=10,
+            )  # fmt: skip
+        finally:
+            supervisor.stop()
+            storage.close()
+
+
+@app.command()
+def worker(data: Data = None, config_file: Config = None) -> None:
+    """Run one ingestion worker, until it is told to stop."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s worker %(levelname)s %(message)s")
+    with _settings(config_file, data=data) as settings:
+        work(settings)
+
+
+@app.command()
+def ingest(
+    paths: list[Path],
+    kb: KnowledgeBaseName,
+    data: Data = None,
+    config_file: Config = None,
+    tenant: Tenant = DEFAULT_TENANT,
+    as_json: Json = False,
+) -> None:
+    """Take in files and folders; the knowledge base is created if it does not exist. Exit code 1 if any failed."""
+    with (
+        _settings(config_file, data=data) as settings,
+        closing(open_storage(settings)) as storage,
+        closing(open_ingestion(settings)) as ingestion,
+        console.progress(shown=not as_json) as progress,
+    ):
+        report = FolderIngest(storage, ingestion.worker.run, progress).ingest(tenant, kb, paths)
+        ingestion.compactor.look_at(storage.knowledge_bases.named(tenant, kb).id)
+    if as_json:
+        console.out.print_json(json.dumps(report.members(), ensure_ascii=False))
+    else:
+        _print_report(report)
+    raise typer.Exit(1 if report.failed else 0)
+
+
+@app.command()
+def ask(
+    query: str,
+    kb: KnowledgeBaseName,
+    data: Data = None,
+    config_file: Config = None,
+    tenant: Tenant = DEFAULT_TENANT,
+    as_json: Json = False,
+) -> None:
+    """Ask a question; the answer and its citations are stored like any other."""
+    with _storage(config_file, data) as storage:
+        scope = storage.knowledge_bases.named(tenant, kb).id
+        made = open_service(storage).asker.ask(Question(tenant, _asked(query), (scope,)))
+    if as_json:
+        _print_shape(answer_shape(made))
+    else:
+        console.answer(made)
+
+
+@app.command()
+def search(
+    query: str,
+    kb: KnowledgeBaseName,
+    data: Data = None,
+    config_file: Config = None,
+    tenant: Tenant = DEFAULT_TENANT,
+    top_k: Annotated[int, typer.Option(min=1, max=50)] = 8,
+    as_json: Json = False,
+) -> None:
+    """Show the passages a question finds, with the scores of both legs."""
+    with _storage(config_file, data) as storage:
+        scope = storage.knowledge_bases.named(tenant, kb).id
+        retriever = open_service(storage).retriever
+        found = retriever.retrieve(tenant, [scope], _asked(query), top_k, PassageFilter())
+    if as_json:
+        _print_shape(retrieval_shape(found, explain=True))
+    else:
+        console.passages(found.passages)
+
+
+@app.command()
+def verify(
+    deep: Annotated[bool, typer.Option("--deep", help="Also read every stored byte and vector.")] = False,
+    data: Data = None,
+    config_file: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Compare SQL, stored bytes and index. Exit code 0 only if they are exactly equal."""
+    with _storage(config_file, data) as storage:
+        found = list(differences(storage, deep))
+    if as_json:
+        console.out.print_json(json.dumps([{"where": d.where, "what": d.what} for d in found], ensure_ascii=False))
+    else:
+        for difference in found:
+            console.out.print(f"{difference.where}: {difference.what}", markup=False)
+        console.out.print("SQL, blobs and index are equal." if not found else f"{len(found)} differences.")
+    raise typer.Exit(1 if found else 0)
+
+
+@app.command("config")
+def show_config(data: Data = None, config_file: Config = None, as_json: Json = False) -> None:
+    """Print the settings in force; secrets as ***."""
+    with _settings(config_file, data=data) as settings:
+        rows = config.shown(settings)
+    if as_json:
+        console.out.print_json(json.dumps(rows))
+    else:
+        console.settings(rows)
+
+
+@keys_app.command("create")
+def create_key(
+    name: str, data: Data = None, config_file: Config = None, tenant: Tenant = DEFAULT_TENANT, as_json: Json = False
+) -> None:
+    """Create a key and print it: the only time it is shown."""
+    with _storage(config_file, data) as storage:
+        key_id, key = storage.keys.create(tenant, name)
+    if as_json:
+        console.out.print_json(json.dumps({"id": key_id, "key": key}))
+    else:
+        print(key)
+
+
+@keys_app.command("list")
+def list_keys(data: Data = None, config_file: Config = None, as_json: Json = False) -> None:
+    """List keys, never the keys themselves."""
+    with _storage(config_file, data) as storage:
+        rows = storage.keys.browse()
+    if as_json:
+        members = [{"id": k.id, "tenant": k.tenant, "name": k.name, "revoked": k.revoked_at is not None} for k in rows]
+        console.out.print_json(json.dumps(members, ensure_ascii=False))
+    else:
+        console.keys(rows)
+
+
+@keys_app.command("revoke")
+def revoke_key(key_id: str, data: Data = None, config_file: Config = None) -> None:
+    """Make a key useless from the next request on."""
+    with _storage(config_file, data) as storage:
+        storage.keys.revoke(key_id)
+    console.out.print("revoked")
+
+
+@contextmanager
+def _settings(config_file: Path | None, **overrides: Any) -> Iterator[Settings]:
+    """The settings; a fault of ours on the way ends the command with its message, not with a traceback."""
+    try:
+        yield config.load(config_file, **overrides)
+    except YoujuError as error:
+        console.err.print(f"{error.title}: {error.detail}", style="red", markup=False)
+        raise typer.Exit(2) from error
+
+
+@contextmanager
+def _storage(config_file: Path | None, data: Path | None) -> Iterator[Storage]:
+    with _settings(config_file, data=data) as settings:
+        if not settings.data.is_dir():
+            raise NotFound(f"there is no data folder {settings.data}", data=str(settings.data))
+        storage = open_storage(settings)
+        try:
+            yield storage
+        finally:
+            storage.close()
+
+
+def _for_worker(settings: Settings, config_file: Path | None) -> list[str]:
+    given = ["--data", str(settings.data)]
+    return given if config_file is None else [*given, "--config", str(config_file)]
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _asked(query: str) -> str:
+    if not query.strip():
+        raise InvalidInput("the question is empty")
+    return query.strip()
+
+
+def _print_shape(shape: BaseModel) -> None:
+    print(shape.model_dump_json(indent=2))
+
+
+def _print_report(report: IngestReport) -> None:
+    counts = f"{report.ready} ready, {report.duplicates} already there, {len(report.failed)} not ingested"
+    console.out.print(f"{counts} in {report.seconds:.1f} s")
+    if report.failed:
+        console.failures(report.failed)
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()
