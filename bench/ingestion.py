@@ -1,0 +1,82 @@
+"""How much of the embedder's own rate is left when texts come in through the REST API."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from bench.evalset import EN, ZH, corpus
+from bench.results import Result
+from bench.service import Client, serving, wait_until_finished
+
+_TEXTS = 5_000
+_ALONE = """
+import json, sys, time
+from rag_service.inference.use_multilingual import UseMultilingual
+texts = json.load(sys.stdin)
+model = UseMultilingual()
+begun = time.perf_counter()
+for text in texts:
+    model.embed([text])
+print(len(texts) / (time.perf_counter() - begun))
+"""
+
+
+def run(evaluation: Path, scratch: Path) -> list[Result]:
+    texts = _one_passage_texts(evaluation)
+    alone = _embedder_alone(texts)
+    through = _through_the_api(texts, scratch / "ingestion")
+    again = _embedder_alone(texts)
+    own = max(alone, again)
+    share = through / own
+    return [
+        Result(
+            f"{len(texts):,} one-passage texts by `POST …/texts` to `ready`, one worker",
+            "≥ 80 % of the embedder's own rate, one process",
+            f"{through:.0f}/s of {own:.0f}/s = {share:.0%}",
+            share >= 0.8,
+        )
+    ]
+
+
+def _one_passage_texts(evaluation: Path) -> list[str]:
+    """Half Chinese, half English, each short enough to stay one chunk."""
+    halves = []
+    for sets, most_characters in ((ZH, 400), (EN, 1_000)):
+        short = [row["text"] for row in corpus(evaluation, sets) if len(row["text"]) <= most_characters]
+        halves.append(list(dict.fromkeys(short))[: _TEXTS // 2])
+    return [text for pair in zip(*halves, strict=True) for text in pair]
+
+
+def _embedder_alone(texts: list[str]) -> float:
+    """Texts a second, in a process of its own, nothing else running."""
+    done = subprocess.run(
+        [sys.executable, "-c", _ALONE], input=json.dumps(texts), capture_output=True, text=True, check=True
+    )
+    return float(done.stdout)
+
+
+def _through_the_api(texts: list[str], data: Path) -> float:
+    with serving(data, workers=1) as running:
+        client = running.client()
+        kb = client.call("POST", "/v1/knowledge-bases", {"name": "bench"})["id"]
+        # One text through the whole way first: the worker loads its model with the first document.
+        _send(client, kb, "warm", "A text that only warms the worker up.")
+        begun = time.perf_counter()
+        jobs = [_send(client, kb, f"text {number}", text, wait=False) for number, text in enumerate(texts)]
+        wait_until_finished(client, jobs)
+        seconds = time.perf_counter() - begun
+        found = client.call("GET", f"/v1/knowledge-bases/{kb}")
+    if found["chunks"] != len(texts) + 1:
+        raise SystemExit(f"{found['chunks']} chunks of {len(texts)} one-passage texts")
+    return len(texts) / seconds
+
+
+def _send(client: Client, kb: str, title: str, text: str, wait: bool = True) -> str:
+    job = client.call("POST", f"/v1/knowledge-bases/{kb}/texts", {"title": title, "text": text})["job_id"]
+    if wait:
+        wait_until_finished(client, [job])
+    return str(job)
