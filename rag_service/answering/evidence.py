@@ -23,7 +23,7 @@ from rag_service.types import Language, RankedPassage
 
 PASSAGE_WEIGHT = 0.5
 """How much the passage's own score counts beside the sentence's, whose weight is 1."""
-FLOOR_SAME_LANGUAGE = 0.28
+FLOOR_SAME_LANGUAGE = 0.26
 FLOOR_OTHER_LANGUAGE = 0.15
 """Words cannot match across languages, so only the cosine is left to say anything there."""
 MOST_SENTENCES = 3
