@@ -27,7 +27,7 @@ FLOOR_SAME_LANGUAGE = 0.26
 FLOOR_OTHER_LANGUAGE = 0.15
 """Words cannot match across languages, so only the cosine is left to say anything there."""
 MOST_SENTENCES = 3
-BESIDE_THE_BEST = 0.75
+BESIDE_THE_BEST = 0.85
 """A further sentence is shown when it scores at least this share of the best one."""
 FEWEST_TERMS = 3
 """A sentence of fewer terms is a label or a fragment."""
