@@ -111,7 +111,7 @@ def _limit(limits: ParseLimits) -> None:
     _set(resource.RLIMIT_CORE, 0)
     _set(resource.RLIMIT_FSIZE, 0)
     _set(resource.RLIMIT_NOFILE, _OPEN_FILES)
-    _set(resource.RLIMIT_CPU, limits.cpu_seconds, limits.cpu_seconds + 2)
+    _set(resource.RLIMIT_CPU, limits.cpu, limits.cpu + 2)
     _set(resource.RLIMIT_AS, _address_space() + limits.memory_bytes)
 
 

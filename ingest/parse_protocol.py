@@ -6,6 +6,7 @@ A child's answer is JSON, never pickle, and is checked on arrival: the child has
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
@@ -26,9 +27,15 @@ class ParseLimits:
     """What one parse may use. `memory_bytes` is address space beyond what the idle process has."""
 
     wall_seconds: float = 120.0
-    cpu_seconds: int = 120
+    cpu_seconds: int | None = None
+    """As many as `wall_seconds` when not given: then the wall time ends a parse first."""
     memory_bytes: int = 2_000_000_000
     output_bytes: int = 64 * 1024 * 1024
+
+    @property
+    def cpu(self) -> int:
+        """Seconds of CPU time in force."""
+        return self.cpu_seconds if self.cpu_seconds is not None else math.ceil(self.wall_seconds)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

@@ -1,7 +1,7 @@
 """Every parse in a process of its own, which may die, hang or swell without harm to this one.
 
-A warm zygote (`ingest.zygote`) forks the children, so that a parse costs a fork and not an interpreter. The zygote is
-started at the first parse, again when it has died, and gets none of this process's secrets.
+A warm zygote (`ingest.zygote`) forks the children, one ahead, so that a parse waits for no interpreter and for no fork.
+The zygote is started at the first parse, again when it has died, and gets none of this process's secrets.
 """
 
 from __future__ import annotations
@@ -134,8 +134,10 @@ class Sandbox:
         limits = self._limits
         if ending == "answered":
             return decode_answer(answer)
-        if ending in ("timeout", f"signal {signal.SIGXCPU}"):
+        if ending == "timeout":
             raise ParseFailed("parse-timeout", "parsing took too long", limit_seconds=limits.wall_seconds)
+        if ending == f"signal {signal.SIGXCPU}":
+            raise ParseFailed("parse-timeout", "parsing took too much CPU time", limit_seconds=limits.cpu)
         if ending == f"signal {signal.SIGKILL}":
             # Neither the zygote's doing nor ours: the kernel was out of memory.
             detail = "the system ran out of memory while parsing"
@@ -163,8 +165,10 @@ def _exactly(channel: socket.socket, length: int, deadline: float) -> bytes:
 
 def _ending(reader: int, deadline: float) -> str:
     """What the zygote tells of the child; empty when it died first. Raises TimeoutError."""
-    ready, _, _ = select.select([reader], [], [], max(0.001, deadline - time.monotonic()))
-    if not ready:
+    # Not select.select, which knows no descriptor above 1,023.
+    poll = select.poll()
+    poll.register(reader, select.POLLIN)
+    if not poll.poll(max(1, 1000 * (deadline - time.monotonic()))):
         raise TimeoutError
     return os.read(reader, 64).decode()
 

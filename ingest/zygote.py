@@ -72,7 +72,6 @@ class Zygote:
                     self._abandon(descriptor)
             self._reap()
             self._kill_late()
-            self._spare = self._spare or self._fork()
 
     def kill_all(self) -> None:
         for pid in [*self._parses, *([self._spare.pid] if self._spare else [])]:
@@ -84,7 +83,7 @@ class Zygote:
         return max(0.0, min([_ORPHAN_CHECK_SECONDS, *(deadline - now for deadline in running)]))
 
     def _accept(self) -> bool:
-        """Fork for one request; False when the sandbox has closed its end."""
+        """Take one request and fork for the next; False when the sandbox has closed its end."""
         message, descriptors, _, _ = socket.recv_fds(self._requests, 1, 3)
         if not message:
             return False
@@ -93,6 +92,7 @@ class Zygote:
         self._parses[pid] = _Parse(status, time.monotonic() + self._limits.wall_seconds)
         # Nothing is awaited but the error condition of a pipe whose reader has gone.
         self._poll.register(status, 0)
+        self._spare = self._fork()
         return True
 
     def _hand_over(self, file: int, channel: int) -> int:
@@ -128,12 +128,18 @@ class Zygote:
             status = os.waitpid(pid, 0)[1]
             parse = self._parses.pop(pid, None)
             if parse is None:
-                # A waiting child, killed by somebody; the next request finds its socket closed.
+                # The waiting child. Another is forked with the next request: this one may have died at its start.
+                self._forget_spare()
                 continue
             if not parse.abandoned:
                 self._poll.unregister(parse.status)
             _tell(parse, os.waitstatus_to_exitcode(status))
             os.close(parse.status)
+
+    def _forget_spare(self) -> None:
+        if self._spare is not None:
+            self._spare.work.close()
+            self._spare = None
 
     def _kill_late(self) -> None:
         now = time.monotonic()

@@ -33,7 +33,7 @@ def _schema() -> tantivy.Schema:
 
 
 class LexicalWriter:
-    """Writes one lexical folder: `add` every chunk, then `finish`, inside a `with`. Raises OSError, also for a full disk.
+    """Writes one lexical folder: `add` every chunk, then `finish`, inside a `with`. Raises OSError (a full disk too).
 
     Leaving the `with` lets go of tantivy's writer, which waits for its thread: the folder can then be removed.
     """
