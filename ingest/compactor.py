@@ -41,7 +41,7 @@ class Compactor:
                 except NotFound:
                     self._seen.pop(knowledge_base_id, None)
                 except StorageFull as error:
-                    # The tail answers just as well; the next look tries again.
+                    # The tail answers just as well; tried again when the reservation ends.
                     log.error("knowledge base %s not compacted: %s", knowledge_base_id, error.detail)
 
     def look_at(self, knowledge_base_id: str) -> bool:
@@ -50,13 +50,23 @@ class Compactor:
         if self._seen.get(knowledge_base_id) == revision:
             return False
         added, retired, base = self._feed.unindexed(knowledge_base_id)
-        compacted = is_due(added, retired, base, self._least_chunks) and self._feed.reserve(
-            knowledge_base_id, _RESERVED_SECONDS
-        )
-        if compacted:
-            self._rebuilder.rebuild(knowledge_base_id)
+        compacted = False
+        if is_due(added, retired, base, self._least_chunks):
+            if not self._feed.reserve(knowledge_base_id, _RESERVED_SECONDS):
+                # Another is at it, or died at it: not seen, so the next look asks again.
+                return False
+            self._rebuild(knowledge_base_id)
+            compacted = True
         self._seen[knowledge_base_id] = revision
         return compacted
+
+    def _rebuild(self, knowledge_base_id: str) -> None:
+        try:
+            self._rebuilder.rebuild(knowledge_base_id)
+        except Exception:
+            # Its folder goes when it is deleted: then NotFound is what happened, whatever was seen of it.
+            self._feed.head(knowledge_base_id)
+            raise
 
 
 def clear_leftovers(documents: Documents, blobs: BlobStore, feed: SqlChangeFeed, index_root: Path) -> None:

@@ -56,8 +56,8 @@ class Pipeline:
 
     def prepare(self, claim: Claim) -> Prepared:
         """Parse and chunk. Raises ParseFailed, BlobMissing."""
-        if not self._blobs.exists(claim.sha256):
-            raise BlobMissing("the stored bytes are gone", sha256=claim.sha256)
+        if not self._blobs.is_intact(claim.sha256):
+            raise BlobMissing("the stored bytes are damaged", sha256=claim.sha256)
         parsed = self._parser.parse(self._blobs.path(claim.sha256), claim.media_type)
         return Prepared(claim, parsed, tuple(chunk(parsed, self._model().count, CHUNK_TOKENS)))
 

@@ -44,7 +44,7 @@ class Worker:
         self._idle_seconds = idle_seconds
         self._name = f"{socket.gethostname()}:{os.getpid()}:{id(self):x}"
         self._stopping = threading.Event()
-        self._under_way: dict[int, Claim] = {}
+        self._under_way: set[Claim] = set()
         self._lock = threading.Lock()
         self._broken = threading.Event()
         self._prepared: queue.Queue[Any] = queue.Queue(_QUEUED_BETWEEN_STEPS)
@@ -61,7 +61,7 @@ class Worker:
         """
         ended = threading.Event()
         with ThreadPoolExecutor(4, thread_name_prefix="ingest") as threads:
-            heartbeat = threads.submit(self._keep_leases, ended)
+            heartbeat = threads.submit(self._guarded, self._keep_leases, ended)
             steps = [
                 threads.submit(self._guarded, self._prepare_all, job_id),
                 threads.submit(self._guarded, self._embed_all),
@@ -82,9 +82,9 @@ class Worker:
 
     def _prepare_all(self, job_id: str | None) -> None:
         while not self._stopping.is_set() and not self._broken.is_set():
-            claims = self._jobs.claim(self._name, self._lease_seconds, _CLAIM_AT_ONCE, job_id)
+            claims = self._insist(self._jobs.claim, self._name, self._lease_seconds, _CLAIM_AT_ONCE, job_id) or []
             with self._lock:
-                self._under_way |= {claim.item_id: claim for claim in claims}
+                self._under_way.update(claims)
             for position, claim in enumerate(claims):
                 if self._stopping.is_set():
                     self._give_back(claims[position:])
@@ -134,26 +134,41 @@ class Worker:
 
     def _fail(self, claim: Claim, problem: Problem) -> None:
         try:
-            self._jobs.fail(claim, problem)
+            self._insist(self._jobs.fail, claim, problem)
         except LeaseLost:
             log.warning("document %s: failed after its lease had gone to another worker", claim.document_id)
         self._forget(claim)
 
     def _give_back(self, claims: Sequence[Claim]) -> None:
-        self._jobs.release(claims)
+        # Forgotten first: once released they may come back at once, as claims to be kept.
         for claim in claims:
             self._forget(claim)
+        self._insist(self._jobs.release, claims)
+
+    def _insist(self, effect: Callable[..., Made], *arguments: object) -> Made | None:
+        """Again and again while the database has no room or no time; None when told to stop meanwhile."""
+        while True:
+            try:
+                return effect(*arguments)
+            except (StorageFull, Overloaded) as error:
+                log.error("%s; will be tried again", error.detail)
+            if self._stopping.wait(_BREATH_SECONDS):
+                return None
 
     def _forget(self, claim: Claim) -> None:
         with self._lock:
-            self._under_way.pop(claim.item_id, None)
+            self._under_way.discard(claim)
 
     def _keep_leases(self, ended: threading.Event) -> None:
         while not ended.wait(self._lease_seconds / 3):
             with self._lock:
-                claims = list(self._under_way.values())
-            if claims:
-                self._jobs.renew(claims, self._lease_seconds)
+                claims = list(self._under_way)
+            try:
+                if claims:
+                    self._jobs.renew(claims, self._lease_seconds)
+            except (StorageFull, Overloaded) as error:
+                # Leases outlive two beats missed; nobody else can claim either while the database takes no writes.
+                log.error("leases not renewed: %s", error.detail)
 
     def _hand_on(self, to: queue.Queue[Any], made: object | None) -> None:
         """None is a document that went no further."""

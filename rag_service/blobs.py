@@ -33,6 +33,11 @@ class BlobStore:
         self._root = root
         self._incoming = root / "incoming"
         self._incoming.mkdir(parents=True, exist_ok=True)
+        # All folders now and for good: one made by an upload would have to be durable before the next relies on it.
+        for number in range(256):
+            (root / f"{number:02x}").mkdir(exist_ok=True)
+        for folder in (root, root.parent):
+            _fsync_folder(folder)
 
     def put(self, source: BinaryIO) -> Blob:
         """Store what `source` holds from where it stands. When this returns, the bytes survive a power cut.
@@ -73,7 +78,7 @@ class BlobStore:
             raise BlobMissing("the stored bytes are gone", sha256=sha256) from error
 
     def is_intact(self, sha256: str) -> bool:
-        """Whether the bytes there are the bytes named; reads all of them."""
+        """Whether the bytes there are the bytes named; reads all of them. Raises BlobMissing."""
         with self.open(sha256) as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == sha256
 
@@ -96,9 +101,6 @@ class BlobStore:
 
     def _settle(self, temporary: Path, target: Path) -> None:
         # The same bytes are written again rather than trusted: a damaged file at rest is mended by its re-upload.
-        if not target.parent.exists():
-            target.parent.mkdir(exist_ok=True)
-            _fsync_folder(self._root)
         os.replace(temporary, target)
         _fsync_folder(target.parent)
 

@@ -89,7 +89,8 @@ def _passage_row(answer_id: str, rank: int, ranked: RankedPassage) -> dict[str, 
 
 def _demand_conversation(connection: Connection, tenant: str, conversation_id: str) -> None:
     mine = (conversations.c.id == conversation_id, conversations.c.tenant == tenant)
-    if connection.scalar(select(conversations.c.id).where(*mine)) is None:
+    kept = select(conversations.c.id).where(*mine).with_for_update(read=True, key_share=True)
+    if connection.scalar(kept) is None:
         raise NotFound("no such conversation", conversation_id=conversation_id)
 
 

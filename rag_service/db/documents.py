@@ -12,7 +12,7 @@ from rag_service.db import problems
 from rag_service.db.jobs import close_finished, open_job
 from rag_service.db.knowledge_bases import raise_revision
 from rag_service.db.pages import Page, page
-from rag_service.db.sessions import Database, new_id
+from rag_service.db.sessions import Database, new_id, take_turns
 from rag_service.db.tables import (
     chunks,
     document_versions,
@@ -24,6 +24,9 @@ from rag_service.db.tables import (
 )
 from rag_service.errors import BlobMissing, NotFound
 from rag_service.types import Chunk, Document, DocumentState
+
+_BLOBS = "blobs"
+"""Those who refer to stored bytes and those who remove them take turns under this name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,8 @@ class Documents:
         runs inside one too) leaves them alone. Raises NotFound, BlobMissing (put the bytes again and call again).
         """
         with self._database.write() as connection:
-            _demand_knowledge_base(connection, tenant, knowledge_base_id)
+            take_turns(connection, _BLOBS, shared=True)
+            _demand_knowledge_base(connection, tenant, knowledge_base_id, locked=True)
             job_id = open_job(connection, tenant, knowledge_base_id, "ingest")
             items = [_register_one(connection, knowledge_base_id, job_id, u, blob_exists) for u in uploads]
             close_finished(connection, job_id)
@@ -78,10 +82,7 @@ class Documents:
     def get(self, tenant: str, document_id: str) -> Document:
         """Raises NotFound."""
         with self._database.read() as connection:
-            row = connection.execute(_rows(tenant).where(documents.c.id == document_id)).one_or_none()
-        if row is None:
-            raise NotFound("no such document", document_id=document_id)
-        return _shape(row)
+            return _one(connection, tenant, document_id)
 
     def browse(
         self, tenant: str, knowledge_base_id: str, state: DocumentState | None, limit: int, cursor: str | None
@@ -98,12 +99,13 @@ class Documents:
 
     def text(self, tenant: str, document_id: str, start: int, end: int | None) -> TextSlice:
         """Canonical text of the live version; `end` past the text means its end. Raises NotFound."""
-        document = self.get(tenant, document_id)
-        query = select(document_versions.c.text).where(
-            document_versions.c.document_id == document_id, document_versions.c.version == document.version
-        )
         with self._database.read() as connection:
-            text = connection.scalar(query)
+            document = _one(connection, tenant, document_id)
+            text = connection.scalar(
+                select(document_versions.c.text).where(
+                    document_versions.c.document_id == document_id, document_versions.c.version == document.version
+                )
+            )
         if text is None:
             raise NotFound("the document has no text yet", document_id=document_id, state=document.state)
         stop = len(text) if end is None else min(end, len(text))
@@ -111,7 +113,7 @@ class Documents:
         return TextSlice(text[begin:stop], begin, stop, len(text), document.version)
 
     def chunks(self, tenant: str, document_id: str, limit: int, cursor: str | None) -> Page[Chunk]:
-        document = self.get(tenant, document_id)
+        """In text order. Raises NotFound."""
         query = (
             select(
                 chunks.c.id, chunks.c.ordinal, chunks.c.text, chunks.c.char_start, chunks.c.char_end,
@@ -120,7 +122,6 @@ class Documents:
             .join(document_versions, document_versions.c.id == chunks.c.version_id)
             .where(
                 document_versions.c.document_id == document_id,
-                document_versions.c.version == document.version,
                 chunks.c.retired_revision.is_(None),
                 chunks.c.ordinal > (int(cursor) if cursor else -1),
             )
@@ -128,6 +129,7 @@ class Documents:
             .limit(limit + 1)
         )  # fmt: skip
         with self._database.read() as connection:
+            _one(connection, tenant, document_id)
             rows = connection.execute(query).mappings().all()
         shaped = [Chunk(**{**row, "id": str(row["id"]), "headings": tuple(row["headings"])}) for row in rows]
         return page(shaped, limit, lambda chunk: str(chunk.ordinal))
@@ -139,21 +141,22 @@ class Documents:
         so that every index learns what to forget. A deletion wins over an ingestion under way.
         """
         with self._database.write() as connection:
-            row = connection.execute(_rows(tenant).where(documents.c.id == document_id)).one_or_none()
-            if row is None:
-                raise NotFound("no such document", document_id=document_id)
-            revision = raise_revision(connection, row.knowledge_base_id)
-            _erase(connection, document_id, revision)
-            connection.execute(
-                update(documents).where(documents.c.id == document_id).values(deleted_at=now(), updated_at=now())
-            )
+            document = _one(connection, tenant, document_id)
+            # Items before the knowledge base, as in publication: else the two could wait for each other.
             _cancel_items(connection, document_id)
-        return str(row.sha256)
+            revision = raise_revision(connection, document.knowledge_base_id)
+            is_live = (documents.c.id == document_id, documents.c.deleted_at.is_(None))
+            gone = update(documents).where(*is_live).values(deleted_at=now(), updated_at=now())
+            if connection.execute(gone).rowcount == 0:
+                raise NotFound("no such document", document_id=document_id)
+            _erase(connection, document_id, revision)
+        return document.sha256
 
     def collect(self, sha256: str, remove: Callable[[str], None]) -> None:
         """Remove the bytes if no live document uses them, inside the transaction that makes sure of it."""
         query = select(documents.c.id).where(documents.c.sha256 == sha256, documents.c.deleted_at.is_(None))
         with self._database.write() as connection:
+            take_turns(connection, _BLOBS)
             if connection.execute(query.limit(1)).first() is None:
                 remove(sha256)
 
@@ -194,9 +197,13 @@ def _register_one(
     return Registered(document_id, "queued")
 
 
-def _demand_knowledge_base(connection: Connection, tenant: str, knowledge_base_id: str) -> None:
+def _demand_knowledge_base(
+    connection: Connection, tenant: str, knowledge_base_id: str, *, locked: bool = False
+) -> None:
+    """`locked` against other uploads: of two with the same bytes the second finds the first's document."""
     kb = knowledge_bases.c
-    if connection.scalar(select(kb.id).where(kb.id == knowledge_base_id, kb.tenant == tenant)) is None:
+    mine = select(kb.id).where(kb.id == knowledge_base_id, kb.tenant == tenant)
+    if connection.scalar(mine.with_for_update(key_share=True) if locked else mine) is None:
         raise NotFound("no such knowledge base", knowledge_base_id=knowledge_base_id)
 
 
@@ -216,8 +223,8 @@ def _cancel_items(connection: Connection, document_id: str) -> None:
     open_items = (job_items.c.document_id == document_id, job_items.c.state.in_(("queued", "processing")))
     touched = connection.scalars(
         update(job_items).where(*open_items).values(state="cancelled").returning(job_items.c.job_id)
-    ).all()
-    for job_id in touched:
+    )
+    for job_id in sorted(touched):
         close_finished(connection, job_id)
 
 
@@ -231,6 +238,13 @@ def _rows(tenant: str) -> Select[Any]:
         .join(knowledge_bases, knowledge_bases.c.id == d.knowledge_base_id)
         .where(knowledge_bases.c.tenant == tenant, d.deleted_at.is_(None))
     )  # fmt: skip
+
+
+def _one(connection: Connection, tenant: str, document_id: str) -> Document:
+    row = connection.execute(_rows(tenant).where(documents.c.id == document_id)).one_or_none()
+    if row is None:
+        raise NotFound("no such document", document_id=document_id)
+    return _shape(row)
 
 
 def _shape(row: Row[Any]) -> Document:

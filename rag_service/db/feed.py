@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, String, bindparam, delete, func, insert, select, update
 
 from rag_service.db.sessions import Database
 from rag_service.db.tables import (
@@ -62,7 +62,7 @@ class SqlChangeFeed:
         self._database = database
 
     def head(self, knowledge_base_id: str) -> Head:
-        with self._database.read() as connection:
+        with self._database.glance() as connection:
             return _head(connection, knowledge_base_id)
 
     @contextmanager
@@ -110,7 +110,9 @@ class SqlChangeFeed:
         kb = segment.knowledge_base_id
         mine = index_segments.c.knowledge_base_id == kb
         with self._database.write() as connection:
-            if connection.scalar(select(knowledge_bases.c.id).where(knowledge_bases.c.id == kb)) is None:
+            # Locked, so that of two who come at once the second sees what the first has named.
+            locked = select(knowledge_bases.c.id).where(knowledge_bases.c.id == kb).with_for_update(key_share=True)
+            if connection.scalar(locked) is None:
                 return [segment.id]
             if (connection.scalar(select(func.max(index_segments.c.revision)).where(mine)) or 0) > segment.revision:
                 return [segment.id]
@@ -137,20 +139,25 @@ def _forget_tombstones(connection: Connection, knowledge_base_id: str, revision:
     )
 
 
-def _head(connection: Connection, knowledge_base_id: str) -> Head:
-    newest = (
-        select(index_segments.c.id)
-        .where(index_segments.c.knowledge_base_id == knowledge_base_id)
+_SCOPE = bindparam("knowledge_base_id", type_=String())
+_HEAD = (
+    select(knowledge_bases.c.revision.label("head_revision"), index_segments)
+    .outerjoin(
+        index_segments,
+        index_segments.c.id
+        == select(index_segments.c.id)
+        .where(index_segments.c.knowledge_base_id == _SCOPE)
         .order_by(index_segments.c.revision.desc(), index_segments.c.id.desc())
         .limit(1)
-        .scalar_subquery()
+        .scalar_subquery(),
     )
-    query = (
-        select(knowledge_bases.c.revision.label("head_revision"), index_segments)
-        .outerjoin(index_segments, index_segments.c.id == newest)
-        .where(knowledge_bases.c.id == knowledge_base_id)
-    )
-    row = connection.execute(query).one_or_none()
+    .where(knowledge_bases.c.id == _SCOPE)
+)
+"""Built once: every search begins with it."""
+
+
+def _head(connection: Connection, knowledge_base_id: str) -> Head:
+    row = connection.execute(_HEAD, {"knowledge_base_id": knowledge_base_id}).one_or_none()
     if row is None:
         raise NotFound("no such knowledge base", knowledge_base_id=knowledge_base_id)
     return Head(row.head_revision, None if row.id is None else _segment(row))

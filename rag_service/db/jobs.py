@@ -26,6 +26,7 @@ class Claim:
     """The right to ingest one document, until the lease ends or another claim takes it."""
 
     item_id: int
+    worker: str
     attempt: int
     job_id: str
     document_id: str
@@ -151,6 +152,8 @@ def finish_item(connection: Connection, claim: Claim, state: str, problem: Probl
 
 def close_finished(connection: Connection, job_id: str) -> None:
     """Stamp the job once nothing of it is open."""
+    # Locked, so that of two who finish its last items at once the second sees the first's.
+    connection.execute(select(jobs.c.id).where(jobs.c.id == job_id).with_for_update())
     is_open = select(job_items.c.id).where(job_items.c.job_id == job_id, job_items.c.state.in_(_OPEN)).exists()
     connection.execute(
         update(jobs).where(jobs.c.id == job_id, jobs.c.finished_at.is_(None), ~is_open).values(finished_at=now())
@@ -163,9 +166,11 @@ def _claimable() -> ColumnElement[bool]:
 
 
 def _still(claim: Claim) -> ColumnElement[bool]:
+    # The worker too: a released attempt is counted again, for whoever claims next.
     return and_(
         job_items.c.id == claim.item_id,
         job_items.c.attempts == claim.attempt,
+        job_items.c.worker == claim.worker,
         job_items.c.state == "processing",
     )
 
@@ -173,9 +178,9 @@ def _still(claim: Claim) -> ColumnElement[bool]:
 def _claims(connection: Connection, ids: Sequence[int]) -> list[Claim]:
     query = (
         select(
-            job_items.c.id.label("item_id"), job_items.c.attempts.label("attempt"), job_items.c.job_id,
-            job_items.c.document_id, documents.c.knowledge_base_id, documents.c.filename, documents.c.media_type,
-            documents.c.sha256, documents.c.bytes,
+            job_items.c.id.label("item_id"), job_items.c.worker, job_items.c.attempts.label("attempt"),
+            job_items.c.job_id, job_items.c.document_id, documents.c.knowledge_base_id, documents.c.filename,
+            documents.c.media_type, documents.c.sha256, documents.c.bytes,
         )
         .join(documents, documents.c.id == job_items.c.document_id)
         .where(job_items.c.id.in_(ids))
@@ -238,6 +243,6 @@ def _state_of(states: Sequence[str]) -> JobState:
         return "queued" if kinds == {"queued"} else "running"
     if kinds <= {"ready"}:
         return "succeeded"
-    if "ready" in kinds or len(kinds) > 1:
+    if "ready" in kinds:
         return "partial"
-    return "failed" if kinds == {"failed"} else "cancelled"
+    return "failed" if "failed" in kinds else "cancelled"

@@ -61,7 +61,7 @@ class Keys:
         query = select(api_keys.c.tenant, api_keys.c.id).where(
             api_keys.c.sha256 == _hash(key), api_keys.c.revoked_at.is_(None)
         )
-        with self._database.read() as connection:
+        with self._database.glance() as connection:
             row = connection.execute(query).one_or_none()
         if row is None:
             raise Unauthenticated("the API key is not valid")

@@ -5,20 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from rag_service.db.pages import Page, page
 from rag_service.db.sessions import Database, new_id
-from rag_service.db.tables import chunks, documents, knowledge_bases, now
+from rag_service.db.tables import chunks, documents, job_items, jobs, knowledge_bases, now
 from rag_service.errors import NameTaken, NotFound
 from rag_service.types import KnowledgeBase
+
+# Built once: every question begins with it.
+_MINE = select(knowledge_bases.c.id).where(
+    knowledge_bases.c.tenant == bindparam("of_tenant"),
+    knowledge_bases.c.id.in_(bindparam("wanted", expanding=True)),
+)
 
 
 class KnowledgeBases:
     def __init__(self, database: Database, embedder: str) -> None:
         self._database = database
         self._embedder = embedder
+        self._tenant_of: dict[str, str] = {}
 
     def create(self, tenant: str, name: str, description: str = "") -> KnowledgeBase:
         """Raises NameTaken."""
@@ -71,19 +78,29 @@ class KnowledgeBases:
         """Remove it with all its documents; returns the SHA-256 of blobs that may have lost their last use."""
         with self._database.write() as connection:
             _one(connection, tenant, knowledge_base_id)
+            # First what a publication takes first: else the two could wait for each other.
+            items = select(job_items.c.id).join(jobs).where(jobs.c.knowledge_base_id == knowledge_base_id)
+            connection.execute(items.order_by(job_items.c.id).with_for_update(of=job_items))
             hashes = connection.scalars(
                 select(documents.c.sha256).where(documents.c.knowledge_base_id == knowledge_base_id).distinct()
             ).all()
             connection.execute(delete(knowledge_bases).where(knowledge_bases.c.id == knowledge_base_id))
+        self._tenant_of.pop(knowledge_base_id, None)
         return list(hashes)
 
     def demand(self, tenant: str, knowledge_base_ids: Sequence[str]) -> None:
-        """Raises NotFound naming those that are not the tenant's."""
-        wanted = set(knowledge_base_ids)
-        query = select(knowledge_bases.c.id).where(knowledge_bases.c.tenant == tenant, knowledge_bases.c.id.in_(wanted))
-        with self._database.read() as connection:
-            missing = sorted(wanted - set(connection.scalars(query)))
-        if missing:
+        """Raises NotFound naming those that are not the tenant's.
+
+        A knowledge base never changes hands and its id is never used again, so what was once found to be a tenant's
+        is not looked up again; one that has been deleted since has nothing that the gate would let through.
+        """
+        unknown = {kb for kb in knowledge_base_ids if self._tenant_of.get(kb) != tenant}
+        if not unknown:
+            return
+        with self._database.glance() as connection:
+            mine = set(connection.scalars(_MINE, {"of_tenant": tenant, "wanted": list(unknown)}))
+        self._tenant_of |= dict.fromkeys(mine, tenant)
+        if missing := sorted(unknown - mine):
             raise NotFound("no such knowledge base", knowledge_base_ids=missing)
 
     def all_ids(self) -> list[str]:

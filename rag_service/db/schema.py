@@ -11,7 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 import migrations
-from rag_service.db.sessions import Database
+from rag_service.db.sessions import Database, take_turns
 from rag_service.errors import SchemaOutdated
 
 
@@ -24,13 +24,15 @@ def configuration(connection: Connection) -> Config:
 
 
 def upgrade(database: Database, to: str = "head") -> None:
-    """One transaction; safe to call from several processes at once (SQLite: the write lock serialises them)."""
+    """One transaction; safe to call from several processes at once: they take turns."""
     with database.write() as connection:
+        take_turns(connection, "schema")
         command.upgrade(configuration(connection), to)
 
 
 def downgrade(database: Database, to: str) -> None:
     with database.write() as connection:
+        take_turns(connection, "schema")
         command.downgrade(configuration(connection), to)
 
 

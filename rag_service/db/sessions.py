@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pysqlite3
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, func, select
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import DBAPIError
 from uuid_utils import uuid7
@@ -39,11 +39,18 @@ class Database:
         else:
             self.engine = create_engine(parsed, isolation_level="REPEATABLE READ")
         event.listen(self.engine, "handle_error", _translate)
+        self._glancing = self.engine.execution_options(youju_glance=True)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """One consistent snapshot."""
         with self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def glance(self) -> Iterator[Connection]:
+        """For one statement, which is its own snapshot: on SQLite without the two that would make it a transaction."""
+        with self._glancing.connect() as connection:
             yield connection
 
     @contextmanager
@@ -60,6 +67,16 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def take_turns(connection: Connection, name: str, *, shared: bool = False) -> None:
+    """Wait, until the transaction ends, for everyone who named the same; sharers wait only for those who do not share.
+
+    SQLite's one writer already stands alone.
+    """
+    if connection.dialect.name == "postgresql":
+        lock = func.pg_advisory_xact_lock_shared if shared else func.pg_advisory_xact_lock
+        connection.execute(select(lock(func.hashtextextended(name, 0))))
 
 
 def new_id() -> str:
@@ -95,8 +112,9 @@ def _tune_sqlite(engine: Engine) -> None:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        write = connection.get_execution_options().get("youju_write")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+        options = connection.get_execution_options()
+        if "youju_glance" not in options:
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if "youju_write" in options else "BEGIN")
 
 
 def _translate(context: ExceptionContext) -> None:
@@ -109,3 +127,5 @@ def _translate(context: ExceptionContext) -> None:
         raise StorageFull("the database cannot grow: no space left in the data folder") from error
     if "database is locked" in message:
         raise Overloaded("the database stayed locked", retry_after_seconds=5) from error
+    if "deadlock detected" in message:
+        raise Overloaded("two transactions waited for each other", retry_after_seconds=1) from error
