@@ -5,9 +5,11 @@ from __future__ import annotations
 import ipaddress
 import json
 import logging
+import signal
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -19,10 +21,11 @@ from ingest.bootstrap import open_ingestion
 from rag_service import config, console
 from rag_service.answering.ask import Question
 from rag_service.api.app import DEFAULT_TENANT, create_app
+from rag_service.api.context import asked
 from rag_service.api.shapes import answer_shape, retrieval_shape
 from rag_service.bootstrap import Storage, open_service, open_storage
 from rag_service.config import Settings
-from rag_service.errors import InvalidConfiguration, InvalidInput, NotFound, YoujuError
+from rag_service.errors import InvalidConfiguration, NotFound, YoujuError
 from rag_service.folder import FolderIngest, IngestReport
 from rag_service.supervisor import Supervisor
 from rag_service.types import PassageFilter
@@ -35,8 +38,21 @@ app.add_typer(keys_app, name="keys")
 Data = Annotated[Path | None, typer.Option("--data", help="Folder of the database, the uploads and the index.")]
 Config = Annotated[Path | None, typer.Option("--config", help="A youju.toml.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
-KnowledgeBaseName = Annotated[str, typer.Option("--kb", help="Name of the knowledge base.")]
-Tenant = Annotated[str, typer.Option("--tenant", help="Whose knowledge bases.")]
+
+
+def _utf8(value: str) -> str:
+    """An argument as text: bytes that are none come as lone surrogates, which nothing further on can store or print."""
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise typer.BadParameter("not UTF-8") from error
+    return value
+
+
+Query = Annotated[str, typer.Argument(callback=_utf8)]
+KeyName = Annotated[str, typer.Argument(callback=_utf8)]
+KnowledgeBaseName = Annotated[str, typer.Option("--kb", help="Name of the knowledge base.", callback=_utf8)]
+Tenant = Annotated[str, typer.Option("--tenant", help="Whose knowledge bases.", callback=_utf8)]
 
 
 @app.command()
@@ -57,6 +73,9 @@ def serve(
         if not no_auth and not storage.keys.browse():
             console.err.print("No API key exists yet: create one with [bold]youju keys create NAME[/bold].")
         supervisor = Supervisor(settings.workers, _for_worker(settings, config_file))
+        # uvicorn, once it has shut down, sends itself the signal again: by default that would end this process before
+        # the workers have been waited for.
+        signal.signal(signal.SIGTERM, _leave)
         supervisor.start()
         try:
             uvicorn.run(
@@ -103,7 +122,7 @@ def ingest(
 
 @app.command()
 def ask(
-    query: str,
+    query: Query,
     kb: KnowledgeBaseName,
     data: Data = None,
     config_file: Config = None,
@@ -112,8 +131,8 @@ def ask(
 ) -> None:
     """Ask a question; the answer and its citations are stored like any other."""
     with _storage(config_file, data) as storage:
-        scope = storage.knowledge_bases.named(tenant, kb).id
-        made = open_service(storage).asker.ask(Question(tenant, _asked(query), (scope,)))
+        question = Question(tenant, asked(storage, query), (storage.knowledge_bases.named(tenant, kb).id,))
+        made = open_service(storage).asker.ask(question)
     if as_json:
         _print_shape(answer_shape(made))
     else:
@@ -122,7 +141,7 @@ def ask(
 
 @app.command()
 def search(
-    query: str,
+    query: Query,
     kb: KnowledgeBaseName,
     data: Data = None,
     config_file: Config = None,
@@ -132,9 +151,8 @@ def search(
 ) -> None:
     """Show the passages a question finds, with the scores of both legs."""
     with _storage(config_file, data) as storage:
-        scope = storage.knowledge_bases.named(tenant, kb).id
-        retriever = open_service(storage).retriever
-        found = retriever.retrieve(tenant, [scope], _asked(query), top_k, PassageFilter())
+        text, scope = asked(storage, query), storage.knowledge_bases.named(tenant, kb).id
+        found = open_service(storage).retriever.retrieve(tenant, [scope], text, top_k, PassageFilter())
     if as_json:
         _print_shape(retrieval_shape(found, explain=True))
     else:
@@ -173,7 +191,7 @@ def show_config(data: Data = None, config_file: Config = None, as_json: Json = F
 
 @keys_app.command("create")
 def create_key(
-    name: str, data: Data = None, config_file: Config = None, tenant: Tenant = DEFAULT_TENANT, as_json: Json = False
+    name: KeyName, data: Data = None, config_file: Config = None, tenant: Tenant = DEFAULT_TENANT, as_json: Json = False
 ) -> None:
     """Create a key and print it: the only time it is shown."""
     with _storage(config_file, data) as storage:
@@ -206,11 +224,14 @@ def revoke_key(key_id: str, data: Data = None, config_file: Config = None) -> No
 
 @contextmanager
 def _settings(config_file: Path | None, **overrides: Any) -> Iterator[Settings]:
-    """The settings; a fault of ours on the way ends the command with its message, not with a traceback."""
+    """The settings; a fault of ours or of the disk ends the command with its message, not with a traceback."""
     try:
         yield config.load(config_file, **overrides)
     except YoujuError as error:
         console.err.print(f"{error.title}: {error.detail}", style="red", markup=False)
+        raise typer.Exit(2) from error
+    except OSError as error:
+        console.err.print(str(error), style="red", markup=False)
         raise typer.Exit(2) from error
 
 
@@ -226,6 +247,10 @@ def _storage(config_file: Path | None, data: Path | None) -> Iterator[Storage]:
             storage.close()
 
 
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)
+
+
 def _for_worker(settings: Settings, config_file: Path | None) -> list[str]:
     given = ["--data", str(settings.data)]
     return given if config_file is None else [*given, "--config", str(config_file)]
@@ -238,12 +263,6 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _asked(query: str) -> str:
-    if not query.strip():
-        raise InvalidInput("the question is empty")
-    return query.strip()
 
 
 def _print_shape(shape: BaseModel) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +17,7 @@ from rag_service import media_types
 from rag_service.bootstrap import Storage
 from rag_service.errors import NotFound
 from rag_service.intake import Incoming
-from rag_service.types import KnowledgeBase
+from rag_service.types import KnowledgeBase, Problem
 
 _FILES_AT_ONCE = 200
 _LOOK_SECONDS = 0.1
@@ -28,6 +31,14 @@ class IngestReport:
     duplicates: int = 0
     failed: list[tuple[str, str, str]] = field(default_factory=list)
     seconds: float = 0.0
+
+    def fail(self, path: Path, problem: Problem) -> None:
+        self.failed.append((_shown(path), str(problem.data.get("reason", problem.code)), problem.detail))
+
+    def skip(self, path: Path, error: OSError) -> None:
+        """A file or folder that could not even be read."""
+        reason = "not-found" if isinstance(error, FileNotFoundError) else "unreadable"
+        self.failed.append((_shown(path), reason, error.strerror or type(error).__name__))
 
     def members(self) -> dict[str, Any]:
         rows = [{"path": path, "reason": reason, "detail": detail} for path, reason, detail in self.failed]
@@ -49,10 +60,10 @@ class FolderIngest:
         knowledge_base = self._knowledge_base(tenant, name)
         files, report = [], IngestReport()
         for path in paths:
-            if path.exists():
-                files += sorted(_files(path))
-            else:
-                report.failed.append((str(path), "not-found", "no such file or folder"))
+            try:
+                files += sorted(_files(path, report.skip))
+            except OSError as error:
+                report.skip(path, error)
         for start in range(0, len(files), _FILES_AT_ONCE):
             self._ingest_some(
                 tenant, knowledge_base.id, files[start : start + _FILES_AT_ONCE], start, report, len(files)
@@ -70,12 +81,17 @@ class FolderIngest:
         self, tenant: str, knowledge_base_id: str, files: Sequence[Path], before: int, report: IngestReport, total: int
     ) -> None:
         with ExitStack() as opened:
-            incoming = [Incoming(path.name, None, opened.enter_context(path.open("rb"))) for path in files]
-            job_id, accepted = self._storage.intake.accept(tenant, knowledge_base_id, incoming)
+            incoming: dict[Path, Incoming] = {}
+            for path in files:
+                try:
+                    incoming[path] = Incoming(path.name, None, opened.enter_context(path.open("rb")))
+                except OSError as error:
+                    report.skip(path, error)
+            job_id, accepted = self._storage.intake.accept(tenant, knowledge_base_id, list(incoming.values()))
         path_of: dict[str, Path] = {}
-        for path, entry in zip(files, accepted, strict=True):
+        for path, entry in zip(incoming, accepted, strict=True):
             if entry.problem is not None:
-                report.failed.append((str(path), _reason(entry.problem.code, entry.problem.data), entry.problem.detail))
+                report.fail(path, entry.problem)
             elif entry.registered is not None and entry.registered.status == "duplicate":
                 report.duplicates += 1
             elif entry.registered is not None:
@@ -85,8 +101,7 @@ class FolderIngest:
             if item.state == "ready":
                 report.ready += 1
             elif item.problem is not None:
-                problem, path = item.problem, path_of[item.document_id]
-                report.failed.append((str(path), _reason(problem.code, problem.data), problem.detail))
+                report.fail(path_of[item.document_id], item.problem)
 
     def _work(self, tenant: str, job_id: str, before: int, total: int) -> None:
         with ThreadPoolExecutor(1, thread_name_prefix="ingest-job") as threads:
@@ -98,16 +113,22 @@ class FolderIngest:
         self._progress(before + self._storage.jobs.get(tenant, job_id).done, total)
 
 
-def _files(path: Path) -> Iterator[Path]:
-    if path.is_file():
+def _files(path: Path, skip: Callable[[Path, OSError], None]) -> Iterator[Path]:
+    """The file, or all files of a known type in the folder; `skip` is told of folders in it that cannot be read.
+
+    Raises OSError where `path` is neither.
+    """
+    if not path.is_dir():
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise OSError(errno.EINVAL, "neither a file nor a folder")
         yield path
         return
-    for child in path.rglob("*"):
-        inside = child.relative_to(path)
-        known = child.suffix.lower() in media_types.SUFFIXES
-        if child.is_file() and known and not any(part.startswith(".") for part in inside.parts):
-            yield child
+    for folder, subfolders, names in os.walk(path, onerror=lambda error: skip(Path(error.filename), error)):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        found = (Path(folder, name) for name in names if not name.startswith("."))
+        yield from (file for file in found if file.suffix.lower() in media_types.SUFFIXES and file.is_file())
 
 
-def _reason(code: str, data: dict[str, object]) -> str:
-    return str(data.get("reason", code))
+def _shown(path: Path) -> str:
+    """File names are bytes, and not all of them are text."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

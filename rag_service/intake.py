@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import unicodedata
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -12,12 +13,14 @@ from rag_service import media_types
 from rag_service.blobs import BlobStore
 from rag_service.db.documents import Documents, Registered, Upload
 from rag_service.db.problems import of
-from rag_service.errors import BlobMissing, InvalidInput, UnsupportedType
+from rag_service.errors import BlobMissing, InvalidInput, Overloaded, StorageFull, UnsupportedType
 from rag_service.types import Problem
 
 _SNIFFED_BYTES = 4_096
 _LONGEST_FILENAME = 255
 _TRIES = 5
+# Explicit directions: with them a name is shown as another one than it is (`fdp.exe` reads `exe.pdf`).
+_BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,8 @@ class Incoming:
     declared_type: str | None
     content: BinaryIO
     source_uri: str | None = None
+    media_type: str | None = None
+    """Known by whoever made the content: then the name is a title, and says nothing of the type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +55,18 @@ class Intake:
 
         A file that is refused never touches the others. Raises NotFound, StorageFull (then nothing was accepted).
         """
+        put: set[str] = set()
+        try:
+            return self._accept(tenant, knowledge_base_id, files, put)
+        except Exception:
+            self._take_back(put)
+            raise
+
+    def _accept(
+        self, tenant: str, knowledge_base_id: str, files: Sequence[Incoming], put: set[str]
+    ) -> tuple[str, list[Accepted]]:
         for _ in range(_TRIES):
-            checked = [self._check(file) for file in files]
+            checked = [self._check(file, put) for file in files]
             uploads = [upload for upload in checked if isinstance(upload, Upload)]
             try:
                 job_id, registered = self._documents.register(tenant, knowledge_base_id, uploads, self._blobs.exists)
@@ -67,24 +82,31 @@ class Intake:
             ]
         raise BlobMissing(f"the bytes were collected {_TRIES} times while they were being registered")
 
-    def _check(self, file: Incoming) -> Upload | Problem:
+    def _take_back(self, put: set[str]) -> None:
+        """Bytes that no document came to use: on a disk that has just become full they would keep it full."""
+        with suppress(StorageFull, Overloaded):
+            for sha256 in put:
+                self._documents.collect(sha256, self._blobs.remove)
+
+    def _check(self, file: Incoming, put: set[str]) -> Upload | Problem:
         try:
-            filename = safe_filename(file.filename)
+            filename = safe_label(file.filename) if file.media_type else safe_filename(file.filename)
             file.content.seek(0)
             head = file.content.read(_SNIFFED_BYTES)
             if not head:
                 raise InvalidInput("the file is empty", filename=filename, reason="empty")
-            media_type = media_types.detect(filename, file.declared_type, head)
+            media_type = file.media_type or media_types.detect(filename, file.declared_type, head)
         except (InvalidInput, UnsupportedType) as error:
             return of(error)
         file.content.seek(0)
         blob = self._blobs.put(file.content)
+        put.add(blob.sha256)
         return Upload(filename, media_type, blob.sha256, blob.bytes, file.source_uri)
 
 
 def text_file(title: str, text: str, source_uri: str | None) -> Incoming:
-    """A text that came without a file: UTF-8 under its title, the `.txt` saying how it is read."""
-    return Incoming(f"{title}.txt", "text/plain", io.BytesIO(text.encode("utf-8")), source_uri)
+    """A text that came without a file: UTF-8 under its title."""
+    return Incoming(title, None, io.BytesIO(text.encode("utf-8")), source_uri, media_types.TEXT)
 
 
 def safe_filename(filename: str) -> str:
@@ -92,12 +114,17 @@ def safe_filename(filename: str) -> str:
 
     Names are labels here and never become paths, but they do become paths wherever the original is saved again.
     """
-    name = unicodedata.normalize("NFC", filename)
-    if not name.strip() or name in (".", ".."):
+    if filename in (".", "..") or "/" in filename or "\\" in filename:
+        raise InvalidInput("a file name must not contain a path", filename=_shown(filename), reason="filename")
+    return safe_label(filename)
+
+
+def safe_label(name: str) -> str:
+    """A name or title that is one visible line. Raises InvalidInput."""
+    name = unicodedata.normalize("NFC", name)
+    if not name.strip():
         raise InvalidInput("the file has no name", reason="filename")
-    if "/" in name or "\\" in name:
-        raise InvalidInput("a file name must not contain a path", filename=_shown(name), reason="filename")
-    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name):
+    if any(c in _BIDI or unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name):
         raise InvalidInput("a file name must not contain control characters", filename=_shown(name), reason="filename")
     if len(name.encode("utf-8", "surrogatepass")) > _LONGEST_FILENAME:
         raise InvalidInput(

@@ -129,8 +129,10 @@ def _is_boundary(text: str, begin: int, match: re.Match[str]) -> bool:
     word = text[first : match.start()]
     if word.casefold() in _ABBREVIATIONS:
         return False
-    if _INITIALS.fullmatch(word) and not _CJK_CHARACTER.match(text[first - 1 : first]):
-        return False
+    if _INITIALS.fullmatch(word):
+        # Between Chinese characters ("维生素C.另一句") a letter is no initial, and the mark a Chinese full stop.
+        after = text[match.end() : match.end() + 2].lstrip()
+        return bool(_CJK_CHARACTER.match(text[first - 1 : first]) and _CJK_CHARACTER.match(after))
     # "3." at the start of a line is a list number, not a sentence.
     return not (word.isdigit() and not text[begin:first].strip())
 

@@ -9,7 +9,7 @@ import numpy as np
 from sqlalchemy import func, select
 
 from rag_service.bootstrap import Storage
-from rag_service.db.tables import chunks, document_versions, documents, job_items, vectors
+from rag_service.db.tables import chunks, document_versions, documents, job_items, jobs, vectors
 from rag_service.errors import BlobMissing, IndexDamaged
 from rag_service.index import segments
 
@@ -64,6 +64,10 @@ def _sql(storage: Storage) -> Iterator[Difference]:
         )
         for document_id in connection.scalars(waiting):
             yield Difference("sql", f"document {document_id} waits and no job works on it")
+        is_open = job_items.c.state.in_(("queued", "processing"))
+        open_items = select(job_items.c.id).where(job_items.c.job_id == jobs.c.id, is_open).exists()
+        for job_id in connection.scalars(select(jobs.c.id).where(jobs.c.finished_at.is_(None) != open_items)):
+            yield Difference("sql", f"job {job_id} is finished and has open items, or the other way round")
 
 
 def _blobs(storage: Storage, deep: bool) -> Iterator[Difference]:
@@ -96,7 +100,11 @@ def _index(storage: Storage, knowledge_base_id: str, deep: bool) -> Iterator[Dif
         try:
             base = segments.load(storage.index_root, segment)
         except IndexDamaged as error:
-            yield Difference("index", error.detail)
+            # A compaction that ended since this snapshot has removed what it replaced: then there is a newer one.
+            if storage.feed.head(knowledge_base_id).segment == segment:
+                yield Difference("index", error.detail)
+            else:
+                yield from _index(storage, knowledge_base_id, deep)
             return
         tail = {row.chunk_id for row in snapshot.added(segment.revision)}
         retired = set(snapshot.retired(segment.revision))
@@ -113,6 +121,8 @@ def _index(storage: Storage, knowledge_base_id: str, deep: bool) -> Iterator[Dif
                 yield Difference("index", f"chunk {row.chunk_id} is live and in neither base nor tail")
             elif deep and not np.array_equal(base.dense.vector(row.chunk_id), row.vector):
                 yield Difference("index", f"chunk {row.chunk_id} has another vector in the index than in SQL")
+        for chunk_id in sorted(in_base & tail):
+            yield Difference("index", f"chunk {chunk_id} is in the base and came after it")
         for chunk_id in sorted(in_base - seen - retired):
             yield Difference("index", f"chunk {chunk_id} is in the base and not in SQL")
 

@@ -18,14 +18,12 @@ from rag_service.api.shapes import (
     AnswerShape,
     CitationShape,
     PassageShape,
-    ProblemShape,
     answer_shape,
     citation_shape,
     retrieval_shape,
 )
 from rag_service.bootstrap import Service
 from rag_service.errors import YoujuError
-from rag_service.types import Problem
 
 log = logging.getLogger(__name__)
 router = APIRouter(prefix="/v1/answers", tags=["asking"])
@@ -43,7 +41,7 @@ class CitationEvent(BaseModel):
     citation: CitationShape
 
 
-@router.post("", response_model=AnswerShape)
+@router.post("", response_model=AnswerShape, responses=sse.RESPONSES)
 async def ask(body: AnswerRequest, request: Request, service: ServiceOf, caller: CallerOf) -> object:
     """The answer, or with `stream` its events: `retrieval`, `delta`*, `citation`*, then one `done` or `error`."""
     question = Question(
@@ -85,15 +83,10 @@ async def _stream(service: Service, question: Question, request_id: str) -> Asyn
     answering = loop.run_in_executor(None, answer)
     while True:
         event = await waiting.get()
-        yield _error(event, request_id) if isinstance(event, YoujuError) else _shaped(event)
+        yield sse.error(event, request_id) if isinstance(event, YoujuError) else _shaped(event)
         if isinstance(event, (Done, YoujuError)):
             break
     await answering
-
-
-def _error(error: YoujuError, request_id: str) -> ServerSentEvent:
-    problem = Problem(error.code, error.title, error.detail, dict(error.data))
-    return sse.event("error", ProblemShape(**problems.body(problem, instance=request_id)))
 
 
 def _shaped(event: Event) -> ServerSentEvent:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from anyio import CapacityLimiter
 from fastapi import Depends, FastAPI
 from fastapi.responses import FileResponse
 from fastapi.security import HTTPBearer
@@ -35,9 +37,12 @@ def create_app(service: Service, *, auth: bool) -> FastAPI:
 
     app = FastAPIOffline(
         title="Youju 有据", version=__version__, lifespan=lifespan, docs_url="/docs", redoc_url=None,
-        responses={"4XX": {"description": "A problem (RFC 9457)", "content": {problems.MEDIA_TYPE: {}}}},
+        responses=problems.RESPONSES,
     )  # fmt: skip
     app.state.service = service
+    # More searches at once than cores only take turns at the interpreter (eight at once on two cores: a fifth fewer
+    # requests a second); the others wait in order, and `Admission` bounds how many.
+    app.state.searching = CapacityLimiter(len(os.sched_getaffinity(0)))
     problems.install(app)
     app.include_router(health.router)
     for module in (knowledge_bases, documents, jobs, retrieval, answers, conversations):

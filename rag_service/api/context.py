@@ -4,32 +4,42 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from anyio import CapacityLimiter
 from fastapi import Depends, Query, Request
 
 from rag_service.bootstrap import Service, Storage
 from rag_service.errors import InvalidInput
 from rag_service.types import Caller
 
+# `async`, so that the framework calls them in place: a plain `def` costs a thread change each.
 
-def _service(request: Request) -> Service:
+
+async def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
 
 
-def _storage(request: Request) -> Storage:
-    return _service(request).storage
+async def _storage(request: Request) -> Storage:
+    service: Service = request.app.state.service
+    return service.storage
 
 
-def _caller(request: Request) -> Caller:
+async def _caller(request: Request) -> Caller:
     caller: Caller = request.state.caller
     return caller
 
 
+async def _searching(request: Request) -> CapacityLimiter:
+    limiter: CapacityLimiter = request.app.state.searching
+    return limiter
+
+
 ServiceOf = Annotated[Service, Depends(_service)]
 StorageOf = Annotated[Storage, Depends(_storage)]
+SearchingOf = Annotated[CapacityLimiter, Depends(_searching)]
 CallerOf = Annotated[Caller, Depends(_caller)]
 Limit = Annotated[int, Query(ge=1, le=200)]
-Cursor = Annotated[str | None, Query(max_length=64)]
+Cursor = Annotated[str | None, Query(max_length=64, pattern="^[0-9A-Za-z-]+$")]
 
 
 def ordinal(cursor: str | None) -> str | None:

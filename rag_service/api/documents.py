@@ -1,13 +1,16 @@
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import AsyncIterator
+from io import BufferedReader
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import FileResponse
+from fastapi.responses import StreamingResponse
 from starlette.datastructures import UploadFile
 
+from rag_service.api import multipart
 from rag_service.api.context import CallerOf, Cursor, Limit, StorageOf, ordinal
 from rag_service.api.problems import Refused
 from rag_service.api.shapes import (
@@ -21,12 +24,13 @@ from rag_service.api.shapes import (
     document_shape,
     problem_shape,
 )
-from rag_service.errors import BlobMissing, InvalidInput, UnsupportedType
+from rag_service.errors import BlobMissing, InvalidInput
 from rag_service.intake import Accepted, Incoming, text_file
 
 router = APIRouter(prefix="/v1", tags=["documents"])
 
 _MOST_FILES = 1_000
+_BLOCK_BYTES = 1 << 18
 _MULTIPART = {
     "requestBody": {
         "required": True,
@@ -42,14 +46,19 @@ _MULTIPART = {
     }
 }
 
+_ORIGINAL: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The bytes as they were uploaded, with the document's own media type",
+        "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+
 
 @router.post("/knowledge-bases/{kb}/documents", status_code=202, openapi_extra=_MULTIPART)
 async def upload(kb: str, request: Request, storage: StorageOf, caller: CallerOf) -> Uploaded:
     # Read here and not by the framework, which would read a body before it looks up the knowledge base.
     await to_thread.run_sync(storage.knowledge_bases.get, caller.tenant, kb)
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-        raise UnsupportedType("send multipart/form-data with one or more 'files'")
-    async with request.form(max_files=_MOST_FILES, max_fields=0) as form:
+    async with multipart.files(request, _MOST_FILES) as form:
         files = [_incoming(part) for part in form.getlist("files")]
         if not files or len(files) != len(form.multi_items()):
             raise InvalidInput("send one or more parts named 'files', each with a file name, and no other")
@@ -100,19 +109,33 @@ def chunks(
     return Listing.of(found, ChunkShape.model_validate)
 
 
-@router.get("/documents/{document}/content", response_class=FileResponse)
-def content(document: str, storage: StorageOf, caller: CallerOf) -> FileResponse:
+@router.get("/documents/{document}/content", response_class=StreamingResponse, responses=_ORIGINAL)
+def content(document: str, storage: StorageOf, caller: CallerOf) -> StreamingResponse:
     found = storage.documents.get(caller.tenant, document)
-    if not storage.blobs.exists(found.sha256):
-        raise BlobMissing("the stored bytes are gone", sha256=found.sha256)
-    # Never shown in place: a document is not a page of this service, whatever it contains.
-    headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(found.filename, safe='')}"}
-    return FileResponse(storage.blobs.path(found.sha256), media_type=found.media_type, headers=headers)
+    try:
+        file = storage.blobs.open(found.sha256)
+    except BlobMissing:
+        # Deleted between the two, it is simply not there any more.
+        storage.documents.get(caller.tenant, document)
+        raise
+    name = found.filename.replace("/", "_").replace("\\", "_")
+    headers = {
+        # Never shown in place: a document is not a page of this service, whatever it contains.
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}",
+        "Content-Length": str(found.bytes),
+    }
+    return StreamingResponse(_blocks(file), media_type=found.media_type, headers=headers)
 
 
 @router.delete("/documents/{document}", status_code=204)
 def delete(document: str, storage: StorageOf, caller: CallerOf) -> None:
     storage.delete_document(caller.tenant, document)
+
+
+async def _blocks(file: BufferedReader) -> AsyncIterator[bytes]:
+    with file:
+        while block := await to_thread.run_sync(file.read, _BLOCK_BYTES):
+            yield block
 
 
 def _incoming(part: UploadFile | str) -> Incoming:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable
 
@@ -13,6 +14,7 @@ from rag_service.api.context import ServiceOf
 from rag_service.bootstrap import Service, Storage
 from rag_service.errors import YoujuError
 
+log = logging.getLogger(__name__)
 router = APIRouter(tags=["operating"])
 
 _LEAST_FREE_BYTES = 50_000_000
@@ -63,8 +65,12 @@ def _readiness(service: Service) -> Readiness:
 def _checked(check: Callable[[], str]) -> str:
     try:
         return check()
-    except (YoujuError, OSError) as error:
-        return getattr(error, "detail", type(error).__name__)
+    except YoujuError as error:
+        return error.detail
+    except Exception as error:
+        # Whatever a dependency dies of is what this route is there to tell.
+        log.exception("a dependency is not ready")
+        return type(error).__name__
 
 
 def _sql(storage: Storage) -> str:

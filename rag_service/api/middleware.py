@@ -11,7 +11,7 @@ from typing import Any
 from anyio import to_thread
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
@@ -27,7 +27,11 @@ _SECURITY_HEADERS = (
 
 
 class Identified:
-    """Gives the request an id (`instance` of every problem) and the response its id and security headers."""
+    """Gives the request an id (`instance` of every problem) and the response its id and security headers.
+
+    A fault that nobody foresaw becomes a problem here and not in the framework's own outermost layer, which is outside
+    of this one and would answer without them.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -35,16 +39,26 @@ class Identified:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        request_id = str(uuid7())
+        request_id, begun = str(uuid7()), False
         scope.setdefault("state", {})["request_id"] = request_id
 
         async def send_with_headers(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 headers = [*message["headers"], (b"x-request-id", request_id.encode()), *_SECURITY_HEADERS]
                 message = {**message, "headers": headers}
             await send(message)
 
-        await self._app(scope, receive, send_with_headers)
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except ClientDisconnect:
+            # The client left in the middle of its own request: nobody is there to be told.
+            return
+        except Exception as error:
+            if begun:
+                raise
+            await problems.unforeseen(error, request_id)(scope, receive, send_with_headers)
 
 
 class BodyLimit:
@@ -68,7 +82,7 @@ class BodyLimit:
             received += len(message.get("body", b""))
             if received > self._most:
                 # An HTTPException, because FastAPI turns any other fault of body reading into a 400.
-                raise HTTPException(413, self._too_large().detail)
+                raise HTTPException(413) from self._too_large()
             return message
 
         await self._app(scope, receive_counted, send)

@@ -33,8 +33,15 @@ _BY_STATUS = {
     400: ("malformed-request", "Malformed request"),
     404: ("not-found", "Not found"),
     405: ("method-not-allowed", "Method not allowed"),
-    413: ("body-too-large", "Request body too large"),
     415: ("unsupported-type", "Unsupported or untrue media type"),
+}
+# In /openapi.json, for every route.
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {
+        "description": "A problem (RFC 9457)",
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemShape"}}},
+    }
+    for status in ("4XX", "5XX")
 }
 
 
@@ -91,7 +98,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(OSError, _os_error)
-    app.add_exception_handler(Exception, _unforeseen)
 
 
 def _youju_error(request: Request, error: Exception) -> JSONResponse:
@@ -106,9 +112,12 @@ def _refused(request: Request, error: Exception) -> JSONResponse:
 
 def _validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
+    instance = request_id(request)
+    if any(fault["type"] == "json_invalid" for fault in error.errors()):
+        return response(Problem("malformed-request", "Malformed request", "the body is not JSON"), 400, instance)
     faults = [{"at": _pointer(fault["loc"]), "message": fault["msg"]} for fault in error.errors()]
     detail = "; ".join(f"{fault['at']}: {fault['message']}" for fault in faults[:5])
-    return response(Problem("invalid-input", "Invalid input", detail, {"errors": faults}), 422, request_id(request))
+    return response(Problem("invalid-input", "Invalid input", detail, {"errors": faults}), 422, instance)
 
 
 def _pointer(location: tuple[int | str, ...]) -> str:
@@ -117,21 +126,26 @@ def _pointer(location: tuple[int | str, ...]) -> str:
 
 def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, YoujuError):
+        return of_error(error.__cause__, request_id(request))
     code, title = _BY_STATUS.get(error.status_code, ("http-error", "Request refused"))
-    return response(Problem(code, title, str(error.detail)), error.status_code, request_id(request))
+    answer = response(Problem(code, title, str(error.detail)), error.status_code, request_id(request))
+    # Such as `Allow`, which a 405 has to carry.
+    answer.headers.update(error.headers or {})
+    return answer
 
 
 def _os_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, OSError)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return of_error(StorageFull("no space left while the request was being received"), request_id(request))
-    return _unforeseen(request, error)
+    return unforeseen(error, request_id(request))
 
 
-def _unforeseen(request: Request, error: Exception) -> JSONResponse:
-    log.error("request %s", request_id(request), exc_info=error)
+def unforeseen(error: Exception, instance: str) -> JSONResponse:
+    log.error("request %s", instance, exc_info=error)
     problem = Problem("internal", "Internal error", "see the service's log for this request")
-    return response(problem, 500, request_id(request))
+    return response(problem, 500, instance)
 
 
 def overloaded() -> Overloaded:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
 from rag_service.api import problems
 from rag_service.db.pages import Page
@@ -14,9 +16,22 @@ from rag_service.types import Answer, Citation, Document, Job, Problem, RankedPa
 
 Item = TypeVar("Item")
 Source = TypeVar("Source")
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def _storable(text: str) -> str:
+    if _UNSTORABLE.search(text):
+        raise PydanticCustomError("text", "must not contain U+0000 or half of a surrogate pair")
+    return text
+
+
+# What every database and index can hold: UTF-8 has no lone surrogates, and PostgreSQL no U+0000.
+_Storable = AfterValidator(_storable)
+Text = Annotated[str, _Storable]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), _Storable]
+Description = Annotated[str, StringConstraints(max_length=10_000), _Storable]
 # Long enough for any id, and a bound on what reaches a query.
-Id = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+Id = Annotated[str, StringConstraints(min_length=1, max_length=64), _Storable]
 
 
 class Request(BaseModel):
@@ -58,12 +73,12 @@ def _document_status(problem: Problem) -> int:
 
 class NewKnowledgeBase(Request):
     name: Name
-    description: str = Field("", max_length=10_000)
+    description: Description = ""
 
 
 class KnowledgeBaseChange(Request):
     name: Name | None = None
-    description: str | None = Field(None, max_length=10_000)
+    description: Description | None = None
 
 
 class KnowledgeBaseShape(Response):
@@ -77,9 +92,9 @@ class KnowledgeBaseShape(Response):
 
 
 class NewText(Request):
-    title: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=60)]
-    text: Annotated[str, StringConstraints(min_length=1)]
-    source_uri: str | None = Field(None, max_length=2_000)
+    title: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), _Storable]
+    text: Annotated[str, StringConstraints(min_length=1), _Storable]
+    source_uri: Annotated[str, StringConstraints(max_length=2_000), _Storable] | None = None
 
 
 class UploadedItem(BaseModel):
@@ -164,11 +179,11 @@ def job_shape(job: Job) -> JobShape:
 class Filters(Request):
     document_ids: list[Id] | None = Field(None, min_length=1, max_length=1_000)
     languages: list[Literal["zh", "en"]] | None = Field(None, min_length=1)
-    media_types: list[Annotated[str, StringConstraints(max_length=200)]] | None = Field(None, min_length=1)
+    media_types: list[Annotated[str, StringConstraints(max_length=200), _Storable]] | None = Field(None, min_length=1)
 
 
 class RetrievalRequest(Request):
-    query: str
+    query: Text
     knowledge_base_ids: list[Id] = Field(min_length=1, max_length=100)
     top_k: int = Field(8, ge=1, le=50)
     filters: Filters = Filters()
@@ -222,7 +237,7 @@ def _passage_shape(ranked: RankedPassage, explain: bool) -> PassageShape:
 
 
 class AnswerRequest(Request):
-    query: str
+    query: Text
     knowledge_base_ids: list[Id] = Field(min_length=1, max_length=100)
     conversation_id: Id | None = None
     stream: bool = False
@@ -291,7 +306,7 @@ def answer_shape(answer: Answer) -> AnswerShape:
 
 class NewConversation(Request):
     knowledge_base_ids: list[Id] = Field(default_factory=list, max_length=100)
-    title: str = Field("", max_length=200)
+    title: Annotated[str, StringConstraints(max_length=200), _Storable] = ""
 
 
 class ConversationShape(Response):

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 from pydantic import BaseModel
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
+from rag_service.api import problems
+from rag_service.api.shapes import ProblemShape
+from rag_service.errors import YoujuError
+from rag_service.types import Problem
+
 _PING_SECONDS = 15
+# In /openapi.json, for a route that may answer with events.
+RESPONSES: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
 
 
 def event(name: str, data: BaseModel) -> ServerSentEvent:
     return ServerSentEvent(event=name, data=data.model_dump_json())
+
+
+def error(fault: YoujuError, request_id: str) -> ServerSentEvent:
+    """After the first byte a failure can only be an event."""
+    problem = Problem(fault.code, fault.title, fault.detail, dict(fault.data))
+    return event("error", ProblemShape(**problems.body(problem, instance=request_id)))
 
 
 def response(events: AsyncIterator[ServerSentEvent]) -> EventSourceResponse:

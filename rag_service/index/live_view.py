@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -80,8 +81,10 @@ class LiveIndex:
         return self._current(knowledge_base_id).search(asked, terms, limit)
 
     def preload(self, knowledge_base_ids: Iterable[str]) -> None:
+        """Load what is not in memory yet. A knowledge base deleted meanwhile is none to load."""
         for knowledge_base_id in knowledge_base_ids:
-            self._current(knowledge_base_id)
+            with suppress(NotFound):
+                self._current(knowledge_base_id)
 
     def drop(self, knowledge_base_id: str) -> None:
         """Forget what is in memory; searches running on it finish."""

@@ -1,4 +1,4 @@
-"""The tokenizer of SUS-Chat-34B (Yi), shipped with the package: every token count of a prompt or a reply is its count."""
+"""The tokenizer of SUS-Chat-34B (Yi), shipped with the package: every token of a prompt or a reply is counted by it."""
 
 from __future__ import annotations
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
-from rag_service.text import lexical_terms
-from rag_service.types import RankedPassage
+from rag_service.types import Passage, RankedPassage
 
 MOST_OF_ONE_DOCUMENT = 3
-# Jaccard similarity of term sets from which two passages say the same; version headers and page numbers differ in
+# Jaccard similarity of fingerprints from which two passages say the same; version headers and page numbers differ in
 # less than a tenth of a passage.
 SAME_TEXT = 0.9
 
@@ -47,12 +47,18 @@ class Selection:
         return tuple(self._kept)
 
     def _keep(self, passage: RankedPassage) -> bool:
-        terms = frozenset(lexical_terms(passage.passage.text))
+        terms = _fingerprint(passage.passage)
         if any(_jaccard(terms, other) >= SAME_TEXT for other in self._terms):
             return False
         self._kept.append(passage)
         self._terms.append(terms)
         return True
+
+
+def _fingerprint(passage: Passage) -> frozenset[str]:
+    """What two near-duplicates share nearly all of: words, or pairs of characters where there are no spaces."""
+    text = passage.text
+    return frozenset(map("".join, pairwise(text)) if passage.language == "zh" else text.split())
 
 
 def _jaccard(a: frozenset[str], b: frozenset[str]) -> float:

@@ -10,7 +10,7 @@ from rag_service.retrieval.fusion import ranked
 from rag_service.text import language_of, lexical_terms
 from rag_service.types import PassageFilter, RankedPassage, Retrieval, Scores
 
-_SHALLOWEST = 64
+_SHALLOWEST = 32
 # How far down an unfiltered search goes to fill `top_k` with more documents. A filtered one goes to the end: what the
 # filter lets through may stand anywhere.
 _DEEPEST_UNFILTERED = 1_024
@@ -55,7 +55,7 @@ class Retriever:
         order = ranked(hit for candidates in found.values() for hit in candidates.hits)
         one_document = only.document_ids is not None and len(only.document_ids) == 1
         selection = Selection(top_k, one_document)
-        at_once = min(4 * top_k, _GATE_AT_ONCE)
+        at_once = min(2 * top_k, _GATE_AT_ONCE)
         for start in range(0, len(order), at_once):
             if selection.is_full():
                 break
