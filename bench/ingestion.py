@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 
 from bench.evalset import EN, ZH, corpus
 from bench.results import Result
 from bench.service import Client, serving, wait_until_finished
+from rag_service.inference.use_multilingual import UseMultilingual
 
 _TEXTS = 5_000
+_MOST_TOKENS = 300
 _ALONE = """
 import json, sys, time
 from rag_service.inference.use_multilingual import UseMultilingual
@@ -43,12 +47,11 @@ def run(evaluation: Path, scratch: Path) -> list[Result]:
 
 
 def _one_passage_texts(evaluation: Path) -> list[str]:
-    """Half Chinese, half English, each short enough to stay one chunk."""
-    halves = []
-    for sets, most_characters in ((ZH, 400), (EN, 1_000)):
-        short = [row["text"] for row in corpus(evaluation, sets) if len(row["text"]) <= most_characters]
-        halves.append(list(dict.fromkeys(short))[: _TEXTS // 2])
-    return [text for pair in zip(*halves, strict=True) for text in pair]
+    """Chinese and English, each text once and short enough to stay one chunk, in a fixed random order."""
+    texts = list(dict.fromkeys(row["text"] for row in corpus(evaluation, ZH + EN)))
+    random.Random(7).shuffle(texts)
+    count = UseMultilingual().count
+    return list(islice((text for text in texts if count(text) <= _MOST_TOKENS), _TEXTS))
 
 
 def _embedder_alone(texts: list[str]) -> float:
