@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from ingest.compactor import Compactor, clear_leftovers
+from ingest.embedding import EmbeddingProcess
 from ingest.pipeline import Pipeline
 from ingest.sandbox import ParseLimits, Sandbox
 from ingest.worker import Worker
@@ -21,7 +22,7 @@ from rag_service.db.knowledge_bases import KnowledgeBases
 from rag_service.db.publication import Publisher
 from rag_service.db.sessions import Database
 from rag_service.index.rebuild import Rebuilder
-from rag_service.inference.use_multilingual import UseMultilingual
+from rag_service.inference.use_multilingual import UseMultilingual, UseMultilingualTokens
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Ingestion:
 
     database: Database
     sandbox: Sandbox
+    embedder: EmbeddingProcess
     worker: Worker
     compactor: Compactor
 
@@ -38,6 +40,8 @@ class Ingestion:
         ended = threading.Event()
         with ThreadPoolExecutor(1, thread_name_prefix="compact") as threads:
             compacting = threads.submit(self.compactor.run, ended)
+            # A worker whose compactor is gone would only grow tails: it ends, and whoever keeps it starts another.
+            compacting.add_done_callback(lambda done: self.worker.stop())
             try:
                 self.worker.run()
             finally:
@@ -46,6 +50,7 @@ class Ingestion:
 
     def close(self) -> None:
         self.sandbox.close()
+        self.embedder.close()
         self.database.close()
 
 
@@ -56,14 +61,15 @@ def open_ingestion(settings: Settings) -> Ingestion:
     blobs, documents, feed = BlobStore(settings.data / "blobs"), Documents(database), SqlChangeFeed(database)
     index_root = settings.data / "index"
     clear_leftovers(documents, blobs, feed, index_root)
-    # Loaded with the first document: an idle worker costs little memory.
-    model = cache(UseMultilingual)
+    # Both loaded with the first document: an idle worker costs little memory.
+    tokens, embedder = cache(UseMultilingualTokens), EmbeddingProcess()
     sandbox = Sandbox(ParseLimits(wall_seconds=settings.parse_seconds, memory_bytes=settings.parse_memory_bytes))
-    pipeline = Pipeline(blobs, sandbox, model, Publisher(database, UseMultilingual.name))
+    pipeline = Pipeline(blobs, sandbox, tokens, embedder, Publisher(database, UseMultilingual.name))
     rebuilder = Rebuilder(index_root, feed, feed, UseMultilingual.name, UseMultilingual.dimensions)
     return Ingestion(
         database=database,
         sandbox=sandbox,
+        embedder=embedder,
         worker=Worker(Jobs(database), pipeline, settings.lease_seconds),
         compactor=Compactor(
             KnowledgeBases(database, UseMultilingual.name), feed, rebuilder, settings.compact_after_chunks

@@ -1,4 +1,8 @@
-"""The disposable process: takes limits upon itself, parses one file, answers, ends. Forked by `ingest.zygote`."""
+"""The disposable process: takes limits upon itself, parses a file, answers, ends. Forked by `ingest.zygote`.
+
+Only after plain text, which no library reads, it offers itself for another: a fork costs more than reading a short
+text. It ends all the same once it has done enough, so that each parse has nearly all of its limits.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +20,10 @@ from typing import Literal, NoReturn
 from ingest.parse_protocol import LENGTH_BYTES, ParseLimits, encode_document, encode_failure
 from ingest.parsers.registry import parser_for
 from rag_service.errors import ParseFailed
-from rag_service.media_types import MARKDOWN
+from rag_service.media_types import TEXT
 
+_FRESH_CPU_SECONDS = 0.5
+_FRESH_RSS_KILOBYTES = 150_000
 _OPEN_FILES = 64
 _DESCRIPTORS = 65_536
 _PR_SET_PDEATHSIG = 1
@@ -27,32 +33,44 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 def run(work: socket.socket, limits: ParseLimits, *, zygote: int) -> NoReturn:
     """Wait on `work` for a file and a channel, parse the file as the media type read from the channel, answer there.
 
-    The answer is 8 bytes of length and that many of JSON. Ends the process.
+    The answer is 8 bytes of length and that many of JSON. A byte on `work` says that another may come; the end of
+    `work` says that none will. Ends the process.
     """
     status = 1
     try:
         _detach(zygote, keep=work.fileno())
         _limit(limits)
         answer = _Answer(limits)
-        # What this touches is copied from the zygote now, not when somebody waits.
-        encode_document(parser_for(MARKDOWN).parse(b"# Warm\n\nup"))
-        _, descriptors, _, _ = socket.recv_fds(work, 1, 2)
-        if descriptors:
-            _answer(answer, *descriptors)
+        again = True
+        while again:
+            _, descriptors, _, _ = socket.recv_fds(work, 1, 2)
+            again = bool(descriptors) and _answer(answer, work, *descriptors)
         status = 0
     finally:
         # Not sys.exit: nothing of the zygote's (its socket, its exit handlers) may run here.
         os._exit(status)
 
 
-def _answer(answer: _Answer, file: int, channel: int) -> None:
+def _answer(answer: _Answer, work: socket.socket, file: int, channel: int) -> bool:
+    """Whether this process has offered itself for another."""
     with socket.socket(fileno=channel) as connection:
+        media_type = connection.makefile("rb").read().decode()
         with answer:
-            media_type = connection.makefile("rb").read().decode()
             with open(file, "rb") as stream:
                 data = stream.read()
             answer.give(encode_document(parser_for(media_type).parse(data)))
+        again = media_type == TEXT and _is_fresh()
+        if again:
+            # Before the answer: once that is read, the zygote may be told to let go of this parse.
+            work.send(b"\0")
         connection.sendall(len(answer.body).to_bytes(LENGTH_BYTES, "big") + answer.body)
+    return again
+
+
+def _is_fresh() -> bool:
+    """Whether this process has used so little that the next parse has nearly its whole limits."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime < _FRESH_CPU_SECONDS and used.ru_maxrss < _FRESH_RSS_KILOBYTES
 
 
 class _Answer:

@@ -28,10 +28,6 @@ class Parser(Protocol):
         ...
 
 
-class EmbeddingModel(Embedder, TokenCounter, Protocol):
-    """An embedder that counts in its own tokens."""
-
-
 @dataclass(frozen=True, slots=True)
 class Prepared:
     claim: Claim
@@ -47,11 +43,17 @@ class Embedded:
 
 class Pipeline:
     def __init__(
-        self, blobs: BlobStore, parser: Parser, model: Callable[[], EmbeddingModel], publisher: Publisher
+        self,
+        blobs: BlobStore,
+        parser: Parser,
+        tokens: Callable[[], TokenCounter],
+        embedder: Embedder,
+        publisher: Publisher,
     ) -> None:
         self._blobs = blobs
         self._parser = parser
-        self._model = model
+        self._tokens = tokens
+        self._embedder = embedder
         self._publisher = publisher
 
     def prepare(self, claim: Claim) -> Prepared:
@@ -59,11 +61,11 @@ class Pipeline:
         if not self._blobs.is_intact(claim.sha256):
             raise BlobMissing("the stored bytes are damaged", sha256=claim.sha256)
         parsed = self._parser.parse(self._blobs.path(claim.sha256), claim.media_type)
-        return Prepared(claim, parsed, tuple(chunk(parsed, self._model().count, CHUNK_TOKENS)))
+        return Prepared(claim, parsed, tuple(chunk(parsed, self._tokens().count, CHUNK_TOKENS)))
 
     def embed(self, prepared: Prepared) -> Embedded:
         texts = [in_context(draft.headings, draft.text) for draft in prepared.drafts]
-        return Embedded(prepared, self._model().embed(texts))
+        return Embedded(prepared, self._embedder.embed(texts))
 
     def publish(self, embedded: Embedded) -> int:
         """Returns the knowledge base's new revision. Raises LeaseLost, StorageFull."""

@@ -1,6 +1,6 @@
 """Every parse in a process of its own, which may die, hang or swell without harm to this one.
 
-A warm zygote (`ingest.zygote`) forks the children, one ahead, so that a parse waits for no interpreter and for no fork.
+A warm zygote (`ingest.zygote`) forks the children, so that a parse waits for no interpreter.
 The zygote is started at the first parse, again when it has died, and gets none of this process's secrets.
 """
 

@@ -5,7 +5,7 @@ file, the channel (media type in, answer out; the child's alone) and the status 
 ended. It kills a child's process group when its time is up, or when the sandbox lets go of the status pipe; when the
 socket closes it kills all and ends.
 
-One child is always forked ahead and waits: a fork of this process takes milliseconds, handing work over does not.
+A child that offers itself for another parse (see `ingest.parse_child`) waits for one; else one is forked.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from ingest import parse_child
 from ingest.parse_protocol import ParseLimits
 
 _ORPHAN_CHECK_SECONDS = 1.0
+_MOST_WAITING = 4
 
 
 @dataclass(slots=True)
@@ -32,14 +33,6 @@ class _Parse:
     deadline: float
     timed_out: bool = False
     abandoned: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Spare:
-    """A child that waits for work on the other end of `work`."""
-
-    pid: int
-    work: socket.socket
 
 
 class Zygote:
@@ -51,7 +44,9 @@ class Zygote:
         self._parses: dict[int, _Parse] = {}
         self._poll = select.poll()
         self._poll.register(requests, select.POLLIN)
-        self._spare: _Spare | None = None
+        self._children: dict[int, socket.socket] = {}
+        """Every living child, and where it is handed work."""
+        self._waiting: list[int] = []
         self._child_ended = _wake_on_sigchld()
         self._poll.register(self._child_ended, select.POLLIN)
 
@@ -60,21 +55,23 @@ class Zygote:
 
         PR_SET_PDEATHSIG is no help here: it follows the *thread* that started this process.
         """
-        self._spare = self._fork()
         while os.getppid() == self._parent:
-            for descriptor, event in self._poll.poll(self._wait_seconds() * 1000):
-                if descriptor == self._requests.fileno():
-                    if not self._accept():
-                        return
-                elif descriptor == self._child_ended:
-                    os.read(descriptor, 4096)
-                elif event & (select.POLLERR | select.POLLHUP | select.POLLNVAL):
-                    self._abandon(descriptor)
+            ready = {descriptor for descriptor, _ in self._poll.poll(self._wait_seconds() * 1000)}
+            offers = {work.fileno() for work in self._children.values()} & ready
+            # In this order: a child that has offered itself is not abandoned with the parse it has finished, and a
+            # new request, whose descriptors may get numbers just freed, is not mistaken for an old one.
+            for work in offers:
+                self._finish(work)
+            self._abandon(ready - offers)
+            if self._child_ended in ready:
+                os.read(self._child_ended, 4096)
+            if self._requests.fileno() in ready and not self._accept():
+                return
             self._reap()
             self._kill_late()
 
     def kill_all(self) -> None:
-        for pid in [*self._parses, *([self._spare.pid] if self._spare else [])]:
+        for pid in self._children:
             _kill_group(pid)
 
     def _wait_seconds(self) -> float:
@@ -83,7 +80,7 @@ class Zygote:
         return max(0.0, min([_ORPHAN_CHECK_SECONDS, *(deadline - now for deadline in running)]))
 
     def _accept(self) -> bool:
-        """Take one request and fork for the next; False when the sandbox has closed its end."""
+        """Take one request; False when the sandbox has closed its end."""
         message, descriptors, _, _ = socket.recv_fds(self._requests, 1, 3)
         if not message:
             return False
@@ -92,27 +89,43 @@ class Zygote:
         self._parses[pid] = _Parse(status, time.monotonic() + self._limits.wall_seconds)
         # Nothing is awaited but the error condition of a pipe whose reader has gone.
         self._poll.register(status, 0)
-        self._spare = self._fork()
         return True
 
     def _hand_over(self, file: int, channel: int) -> int:
-        """Give both descriptors to the waiting child, or to a new one should that have died; its process id."""
+        """Give both descriptors to a waiting child, or to a new one where none waits or lives; its process id."""
         while True:
-            spare = self._spare or self._fork()
-            self._spare = None
-            with spare.work, contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                socket.send_fds(spare.work, [b"\0"], [file, channel])
+            pid = self._waiting.pop() if self._waiting else self._fork()
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                socket.send_fds(self._children[pid], [b"\0"], [file, channel])
                 os.close(file)
                 os.close(channel)
-                return spare.pid
+                return pid
 
-    def _fork(self) -> _Spare:
+    def _fork(self) -> int:
         ours, theirs = socket.socketpair()
         pid = os.fork()
         if pid == 0:
             parse_child.run(theirs, self._limits, zygote=self._pid)
         theirs.close()
-        return _Spare(pid, ours)
+        self._children[pid] = ours
+        self._poll.register(ours, select.POLLIN)
+        return pid
+
+    def _finish(self, work: int) -> None:
+        """A child has answered and would take another; its end of `work` may also just have closed with its end."""
+        pid = next(pid for pid, ours in self._children.items() if ours.fileno() == work)
+        if not self._children[pid].recv(1):
+            self._poll.unregister(work)
+            return
+        parse = self._parses.get(pid)
+        if parse is None or parse.abandoned or parse.timed_out:
+            return
+        del self._parses[pid]
+        self._poll.unregister(parse.status)
+        os.close(parse.status)
+        self._waiting.append(pid)
+        if len(self._waiting) > _MOST_WAITING:
+            self._children[self._waiting.pop()].shutdown(socket.SHUT_RDWR)
 
     def _reap(self) -> None:
         while True:
@@ -127,19 +140,19 @@ class Zygote:
             _kill_group(pid)
             status = os.waitpid(pid, 0)[1]
             parse = self._parses.pop(pid, None)
+            self._forget(pid)
             if parse is None:
-                # The waiting child. Another is forked with the next request: this one may have died at its start.
-                self._forget_spare()
                 continue
             if not parse.abandoned:
                 self._poll.unregister(parse.status)
             _tell(parse, os.waitstatus_to_exitcode(status))
             os.close(parse.status)
 
-    def _forget_spare(self) -> None:
-        if self._spare is not None:
-            self._spare.work.close()
-            self._spare = None
+    def _forget(self, pid: int) -> None:
+        with self._children.pop(pid) as work, contextlib.suppress(KeyError):
+            self._poll.unregister(work)
+        if pid in self._waiting:
+            self._waiting.remove(pid)
 
     def _kill_late(self) -> None:
         now = time.monotonic()
@@ -148,12 +161,13 @@ class Zygote:
                 parse.timed_out = True
                 _kill_group(pid)
 
-    def _abandon(self, status: int) -> None:
+    def _abandon(self, let_go: set[int]) -> None:
+        """Kill the parses whose status pipe the sandbox has closed."""
         for pid, parse in self._parses.items():
-            if parse.status == status:
+            if parse.status in let_go and not parse.abandoned:
                 parse.abandoned = True
                 _kill_group(pid)
-                self._poll.unregister(status)
+                self._poll.unregister(parse.status)
 
 
 def _wake_on_sigchld() -> int:

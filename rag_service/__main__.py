@@ -6,6 +6,7 @@ import ipaddress
 import json
 import logging
 import signal
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -70,6 +71,8 @@ def serve(
             raise InvalidConfiguration(f"--no-auth is for loopback addresses, and {host} is none", host=host)
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
         storage = open_storage(settings)
+        # Uploads on their way in go where they will stay: /tmp is often memory, and smaller than one of them.
+        tempfile.tempdir = str(settings.data)
         if not no_auth and not storage.keys.browse():
             console.err.print("No API key exists yet: create one with [bold]youju keys create NAME[/bold].")
         supervisor = Supervisor(settings.workers, _for_worker(settings, config_file))

@@ -63,7 +63,7 @@ def load(config: Path | None = None, **overrides: Any) -> Settings:
         lower |= _from_toml(config, faults)
     lower |= _from_secret_files(faults)
     given = {name: value for name, value in overrides.items() if value is not None}
-    environment = {name.lower() for name in os.environ}
+    environment = {name.lower() for name, value in os.environ.items() if value}
     fallback = {n: v for n, v in lower.items() if f"{PREFIX}{n}".lower() not in environment and n not in given}
     faults += [f"{name}: unknown variable" for name in sorted(_unknown_variables())]
     try:

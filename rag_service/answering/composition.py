@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from rag_service.answering.evidence import Evidence
 from rag_service.types import Citation
 
-_ENDING = re.compile(r"[。！？；…!?;.]*[」』”’\"')）\]】》]*$")
-_CJK_ENDING = re.compile(r"[\u3000-\u9fff\uff00-\uffef」』”’]$")
+_ENDING = re.compile(r"(?:[。！？；…!?;.]+[」』”’\"')）\]】》]*)?$")
+_CJK_ENDING = re.compile(r"[\u3000-\u9fff\uff00-\uffef][”’]?$")
 
 
 @dataclass(frozen=True, slots=True)

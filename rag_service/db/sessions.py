@@ -7,6 +7,8 @@ brings a SQLite at or past 3.51.3, the first without the WAL-reset corruption th
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,9 +101,9 @@ def _tune_sqlite(engine: Engine) -> None:
         # The driver must not open transactions of its own: `begin` below decides which kind.
         connection.isolation_level = None
         cursor = connection.cursor()
+        _use_wal(cursor)
         for pragma in (
             f"busy_timeout = {_BUSY_TIMEOUT_MS}",
-            "journal_mode = WAL",
             "synchronous = FULL",
             "foreign_keys = ON",
             "cache_size = -16000",
@@ -115,6 +117,21 @@ def _tune_sqlite(engine: Engine) -> None:
         options = connection.get_execution_options()
         if "youju_glance" not in options:
             connection.exec_driver_sql("BEGIN IMMEDIATE" if "youju_write" in options else "BEGIN")
+
+
+def _use_wal(cursor: Any) -> None:
+    """Processes that open a new database at once all want it for themselves here, and SQLite's own waiting lets two
+    of them wait for each other: ask without waiting, and again."""
+    deadline = time.monotonic() + _BUSY_TIMEOUT_MS / 1000
+    cursor.execute("PRAGMA busy_timeout = 0")
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            return
+        except pysqlite3.OperationalError as error:
+            if "database is locked" not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(random.uniform(0.001, 0.02))
 
 
 def _translate(context: ExceptionContext) -> None:

@@ -169,23 +169,32 @@ class LiveIndex:
         """The newest segment, healed if need be; an empty base, hence everything in the tail, if even that fails."""
         if segment is None:
             return Base.empty(self._dimensions)
+        tried: set[str] = set()
+        base = self._newest(knowledge_base_id, segment, tried)
+        if base is not None:
+            return base
         try:
-            return self._read(segment)
-        except IndexDamaged as damage:
-            _log.warning("%s", damage)
-        newest = self._feed.head(knowledge_base_id).segment
-        try:
-            if newest is not None and newest.id != segment.id:
-                return self._read(newest)
-        except IndexDamaged as damage:
-            _log.warning("%s", damage)
-        try:
-            return self._read(self._heal(knowledge_base_id))
-        except (IndexDamaged, StorageFull, OSError) as error:
-            _log.error("knowledge base %s is searched without a segment: %s", knowledge_base_id, error)
+            healed = self._heal(knowledge_base_id)
+            base = self._newest(knowledge_base_id, healed, tried)
+        except (StorageFull, OSError) as error:
+            _log.error("knowledge base %s could not be healed: %s", knowledge_base_id, error)
+        if base is not None:
+            return base
+        _log.error("knowledge base %s is searched without a segment", knowledge_base_id)
         newest = self._feed.head(knowledge_base_id).segment
         shelf.given_up = newest.id if newest is not None else None
         return Base.empty(self._dimensions)
+
+    def _newest(self, knowledge_base_id: str, segment: Segment | None, tried: set[str]) -> Base | None:
+        """`segment`, or what has taken its place meanwhile (a compaction, another process that healed too)."""
+        while segment is not None and segment.id not in tried:
+            tried.add(segment.id)
+            try:
+                return self._read(segment)
+            except IndexDamaged as damage:
+                _log.warning("%s", damage)
+            segment = self._feed.head(knowledge_base_id).segment
+        return None
 
     def _read(self, segment: Segment) -> Base:
         base = segments.load(self._root, segment)
