@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+from passages import ranked
+
+from rag_service.retrieval.diversity import MOST_OF_ONE_DOCUMENT, Selection
+from rag_service.types import RankedPassage
+
+WORDS = [f"word{n}" for n in range(12)]
+OFFERS = st.lists(
+    st.tuples(st.sampled_from("ABC"), st.lists(st.sampled_from(WORDS), min_size=1, max_size=6)), max_size=25
+)
+
+
+def offers(made: list[tuple[str, list[str]]]) -> list[RankedPassage]:
+    return [ranked(" ".join(words), 1 - n / 100, n, document) for n, (document, words) in enumerate(made)]
+
+
+def select(passages: list[RankedPassage], size: int, one_document: bool = False) -> list[RankedPassage]:
+    selection = Selection(size, one_document)
+    for passage in passages:
+        selection.offer(passage)
+    return list(selection.passages())
+
+
+def distinct(document: str, count: int) -> list[tuple[str, list[str]]]:
+    return [(document, [f"{document}{n}x{k}" for k in range(8)]) for n in range(count)]
+
+
+@given(OFFERS, st.integers(1, 12), st.booleans())
+def test_what_is_selected_was_offered_best_first_and_says_different_things(
+    made: list[tuple[str, list[str]]], size: int, one_document: bool
+) -> None:
+    passages = offers(made)
+    kept = select(passages, size, one_document)
+    places = [passages.index(one) for one in kept]
+    assert len(kept) <= size
+    assert places == sorted(set(places))
+    assert len({frozenset(one.passage.text.split()) for one in kept}) == len(kept)
+    if passages:
+        assert kept[0] == passages[0]
+
+
+@given(OFFERS, st.integers(1, 12))
+def test_no_document_crowds_out_another(made: list[tuple[str, list[str]]], size: int) -> None:
+    kept = select(offers(made), size)
+    counts = Counter(one.passage.document_id for one in kept)
+    assert len(counts) <= 1 or max(counts.values()) <= MOST_OF_ONE_DOCUMENT
+
+
+def test_an_only_document_may_fill_the_page() -> None:
+    kept = select(offers(distinct("A", 6)), 5)
+    assert [one.passage.chunk_id for one in kept] == [0, 1, 2, 3, 4]
+    assert len(select(offers(distinct("A", 6)), 5, one_document=True)) == 5
+
+
+def test_what_was_held_back_does_not_return_beside_another_document() -> None:
+    kept = select(offers([*distinct("A", 6), *distinct("B", 1)]), 8)
+    assert Counter(one.passage.document_id for one in kept) == {"A": 3, "B": 1}
+
+
+def test_near_duplicates_are_folded_into_the_best_of_them() -> None:
+    body = (
+        "The warranty of the device lasts twenty four months from delivery and covers all parts and labour too, "
+        "without any charge to its first buyer"
+    )
+    kept = select(
+        [ranked(f"{body}. v1", 0.9, 1, "A"), ranked(f"{body}. v2", 0.8, 2, "B"), ranked("else", 0.7, 3, "C")], 5
+    )
+    assert [one.passage.chunk_id for one in kept] == [1, 3]
+    other = body.replace("twenty four months", "one single year")
+    assert len(select([ranked(body, 0.9, 1, "A"), ranked(other, 0.8, 2, "B")], 5)) == 2
+
+
+def test_a_full_selection_takes_no_more() -> None:
+    selection = Selection(1)
+    for one in offers(distinct("A", 2)):
+        selection.offer(one)
+    assert selection.is_full()
+    assert len(selection.passages()) == 1
+    assert selection.passages() == selection.passages()

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic import command
+from alembic.operations import Operations
+from sqlalchemy import inspect, text
+
+from rag_service.db import schema
+from rag_service.db.sessions import Database
+from rag_service.db.tables import metadata
+from rag_service.errors import SchemaOutdated
+
+HEAD = "0001"
+
+
+@pytest.fixture
+def database(empty_database_url: str) -> Iterator[Database]:
+    opened = Database(empty_database_url)
+    yield opened
+    opened.close()
+
+
+def shape_of(database: Database) -> dict[str, object]:
+    """Columns, keys, constraints and indexes of every table, as the database itself tells them."""
+    shape: dict[str, object] = {}
+    with database.read() as connection:
+        found = inspect(connection)
+        for table in found.get_table_names():
+            columns = [{**column, "type": str(column["type"])} for column in found.get_columns(table)]
+            checks = sorted(str(check["name"]) for check in found.get_check_constraints(table))
+            uniques = sorted(str(unique["name"]) for unique in found.get_unique_constraints(table))
+            indexes = sorted(map(_index, found.get_indexes(table)))
+            keys = sorted(str(key) for key in found.get_foreign_keys(table))
+            shape[table] = (columns, str(found.get_pk_constraint(table)), checks, uniques, indexes, keys)
+    return shape
+
+
+def _index(found: Any) -> str:
+    conditions = {name: str(value) for name, value in found.get("dialect_options", {}).items()}
+    return f"{found['name']} {found['column_names']} {found['unique']} {conditions}"
+
+
+def test_up_down_and_up_again_ends_where_the_first_up_did(database: Database) -> None:
+    schema.upgrade(database)
+    first = shape_of(database)
+    assert metadata.tables.keys() <= first.keys()
+    schema.downgrade(database, "base")
+    assert shape_of(database).keys() == {"alembic_version"}
+    schema.upgrade(database)
+    assert shape_of(database) == first
+
+
+def test_the_migrations_make_exactly_the_tables_of_the_code(database: Database) -> None:
+    schema.upgrade(database)
+    with database.write() as connection:
+        command.check(schema.configuration(connection))
+
+
+def test_upgrading_twice_changes_nothing(database: Database) -> None:
+    schema.upgrade(database)
+    first = shape_of(database)
+    schema.upgrade(database)
+    assert shape_of(database) == first
+
+
+@pytest.mark.parametrize("table", ["document_versions", "chunks", "job_items", "messages"])
+def test_a_counted_id_is_never_used_again(table: str, tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'ids.sqlite'}")
+    schema.upgrade(database)
+    with database.write() as connection:
+        written = connection.scalar(text(f"SELECT sql FROM sqlite_master WHERE name = '{table}'"))
+        connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
+        columns = [column.name for column in metadata.tables[table].columns if not column.nullable]
+        row = {name: "queued" if name == "state" else 1 for name in columns if name != "id"}
+        insert = f"INSERT INTO {table} (id, {', '.join(row)}) VALUES (:id, {', '.join(f':{name}' for name in row)})"
+        connection.execute(text(insert), {**row, "id": 7})
+        connection.execute(text(f"DELETE FROM {table}"))
+        connection.execute(text(insert), {**row, "id": None})
+        assert connection.scalar(text(f"SELECT id FROM {table}")) == 8
+        connection.rollback()
+    assert "AUTOINCREMENT" in str(written)
+    database.close()
+
+
+def _upgrade(url: str, together: Any) -> None:
+    database = Database(url)
+    together.wait(30)
+    schema.upgrade(database)
+    schema.check(database)
+    database.close()
+
+
+def test_processes_that_migrate_at_once_all_succeed(empty_database_url: str) -> None:
+    context = multiprocessing.get_context("fork")
+    together = context.Barrier(6)
+    processes = [context.Process(target=_upgrade, args=(empty_database_url, together)) for _ in range(6)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * 6
+
+
+def test_an_empty_and_a_newer_database_are_told_apart_from_this_versions(database: Database) -> None:
+    with pytest.raises(SchemaOutdated, match=f"at nothing, this version needs {HEAD}"):
+        schema.check(database)
+    schema.upgrade(database)
+    schema.check(database)
+    with database.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(SchemaOutdated) as raised:
+        schema.check(database)
+    assert raised.value.data == {"found": "9999", "wanted": HEAD}
+
+
+def test_a_migration_that_fails_leaves_nothing(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    create_table, made = Operations.create_table, []
+
+    def failing(self: Operations, name: str, *arguments: Any, **options: Any) -> Any:
+        made.append(name)
+        if len(made) == 10:
+            raise RuntimeError("power cut")
+        return create_table(self, name, *arguments, **options)
+
+    monkeypatch.setattr(Operations, "create_table", failing)
+    with pytest.raises(RuntimeError, match="power cut"):
+        schema.upgrade(database)
+    assert shape_of(database) == {}
+    monkeypatch.undo()
+    schema.upgrade(database)
+    schema.check(database)
