@@ -35,7 +35,8 @@ _CHUNKS_A_DOCUMENT = 100
 _QUESTIONS = 400
 _CLIENTS = 8
 _LOAD_SECONDS = 20.0
-_DEPTH = 64
+_DEPTH = 32
+"""As deep as the service searches for the default `top_k`."""
 
 
 def run(evaluation: Path, scratch: Path) -> list[Result]:

@@ -101,7 +101,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], port: int, seconds: floa
     raise SystemExit("the service did not become ready")
 
 
-def wait_until_finished(client: Client, job_ids: list[str], pause: float = 0.05) -> None:
+def wait_until_finished(client: Client, job_ids: list[str], pause: float = 0.25) -> None:
     for job_id in job_ids:
         while client.call("GET", f"/v1/jobs/{job_id}")["finished_at"] is None:
             time.sleep(pause)

@@ -25,7 +25,7 @@ from rag_service.types import Problem
 log = logging.getLogger(__name__)
 
 _CLAIM_AT_ONCE = 8
-_QUEUED_BETWEEN_STEPS = 8
+_QUEUED_BETWEEN_STEPS = 16
 _BREATH_SECONDS = 2.0
 _LOOK_UP_SECONDS = 0.5
 END: Final = object()

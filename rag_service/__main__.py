@@ -75,14 +75,15 @@ def serve(
         tempfile.tempdir = str(settings.data)
         if not no_auth and not storage.keys.browse():
             console.err.print("No API key exists yet: create one with [bold]youju keys create NAME[/bold].")
-        supervisor = Supervisor(settings.workers, _for_worker(settings, config_file))
+        service = open_service(storage)
+        supervisor = Supervisor(settings.workers, _for_worker(settings, config_file), service.loaded)
         # uvicorn, once it has shut down, sends itself the signal again: by default that would end this process before
         # the workers have been waited for.
         signal.signal(signal.SIGTERM, _leave)
         supervisor.start()
         try:
             uvicorn.run(
-                create_app(open_service(storage), auth=not no_auth),
+                create_app(service, auth=not no_auth),
                 host=host, port=port, log_level="warning", timeout_graceful_shutdown=10,
             )  # fmt: skip
         finally:

@@ -20,8 +20,10 @@ _GRACE_SECONDS = 20.0
 class Supervisor:
     """A worker ends when its standard input closes, which the system does for us however this process ends."""
 
-    def __init__(self, count: int, arguments: Sequence[str]) -> None:
+    def __init__(self, count: int, arguments: Sequence[str], after: threading.Event) -> None:
+        """Workers are started once `after` is set: two processes loading at once make each other late."""
         self._command = [sys.executable, "-m", "ingest", "--until-stdin-closes", *arguments]
+        self._after = after
         self._stopping = threading.Event()
         self._keepers = [
             threading.Thread(target=self._keep_one, name=f"worker-{number}", daemon=True) for number in range(count)
@@ -38,6 +40,9 @@ class Supervisor:
             keeper.join(_GRACE_SECONDS + 5)
 
     def _keep_one(self) -> None:
+        while not self._after.wait(_LOOK_SECONDS):
+            if self._stopping.is_set():
+                return
         pause = 0.0
         while not self._stopping.wait(pause):
             begun = time.monotonic()

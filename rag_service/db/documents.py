@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
@@ -75,7 +75,7 @@ class Documents:
             take_turns(connection, _BLOBS, shared=True)
             _demand_knowledge_base(connection, tenant, knowledge_base_id, locked=True)
             job_id = open_job(connection, tenant, knowledge_base_id, "ingest")
-            items = [_register_one(connection, knowledge_base_id, job_id, u, blob_exists) for u in uploads]
+            items = _register_all(connection, knowledge_base_id, job_id, uploads, blob_exists)
             close_finished(connection, job_id)
         return job_id, items
 
@@ -167,34 +167,39 @@ class Documents:
             return {row.sha256: row.bytes for row in connection.execute(query)}
 
 
-def _register_one(
+def _register_all(
     connection: Connection,
     knowledge_base_id: str,
     job_id: str,
-    upload: Upload,
+    uploads: Sequence[Upload],
     blob_exists: Callable[[str], bool],
-) -> Registered:
-    existing = connection.scalar(
-        select(documents.c.id).where(
-            documents.c.knowledge_base_id == knowledge_base_id,
-            documents.c.sha256 == upload.sha256,
-            documents.c.deleted_at.is_(None),
-        )
+) -> list[Registered]:
+    known = _documents_of(connection, knowledge_base_id, {upload.sha256 for upload in uploads})
+    registered, rows = [], []
+    for upload in uploads:
+        status: Literal["queued", "duplicate"] = "duplicate"
+        if upload.sha256 not in known:
+            if not blob_exists(upload.sha256):
+                raise BlobMissing("the bytes were collected before they were registered", sha256=upload.sha256)
+            status, known[upload.sha256] = "queued", new_id()
+            rows.append({"id": known[upload.sha256], "knowledge_base_id": knowledge_base_id, **asdict(upload)})
+        registered.append(Registered(known[upload.sha256], status))
+    if rows:
+        fresh = insert(documents).values(version=0, state="queued", chunks=0, created_at=now(), updated_at=now())
+        connection.execute(fresh, rows)
+        items = [{"job_id": job_id, "document_id": row["id"], "state": "queued", "attempts": 0} for row in rows]
+        connection.execute(insert(job_items), items)
+    return registered
+
+
+def _documents_of(connection: Connection, knowledge_base_id: str, hashes: set[str]) -> dict[str, str]:
+    """SHA-256 to the live document that has it."""
+    query = select(documents.c.sha256, documents.c.id).where(
+        documents.c.knowledge_base_id == knowledge_base_id,
+        documents.c.sha256.in_(hashes),
+        documents.c.deleted_at.is_(None),
     )
-    if existing is not None:
-        return Registered(existing, "duplicate")
-    if not blob_exists(upload.sha256):
-        raise BlobMissing("the bytes were collected before they were registered", sha256=upload.sha256)
-    document_id = new_id()
-    connection.execute(
-        insert(documents).values(
-            id=document_id, knowledge_base_id=knowledge_base_id, filename=upload.filename,
-            media_type=upload.media_type, bytes=upload.bytes, sha256=upload.sha256, version=0, state="queued",
-            chunks=0, source_uri=upload.source_uri, created_at=now(), updated_at=now(),
-        )
-    )  # fmt: skip
-    connection.execute(insert(job_items).values(job_id=job_id, document_id=document_id, state="queued", attempts=0))
-    return Registered(document_id, "queued")
+    return {row.sha256: row.id for row in connection.execute(query)}
 
 
 def _demand_knowledge_base(

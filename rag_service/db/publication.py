@@ -34,7 +34,8 @@ class Publisher:
             finish_item(connection, claim, "ready")
             revision = raise_revision(connection, claim.knowledge_base_id)
             version = _next_version(connection, claim.document_id)
-            _retire_older(connection, claim.document_id, revision)
+            if version > 1:
+                _retire_older(connection, claim.document_id, revision)
             version_id = _insert_version(connection, claim, parsed, version)
             if drafts:
                 ids = _insert_chunks(connection, claim, version_id, revision, drafts)
