@@ -110,3 +110,8 @@ def test_nothing_is_empty(data: bytes) -> None:
     with pytest.raises(ParseFailed) as caught:
         decode(data)
     assert caught.value.reason == "empty"
+
+
+@pytest.mark.parametrize("label", ["undefined", "hex", "zip", "rot13"])
+def test_a_declared_codec_that_is_no_charset_does_not_decide(label: str) -> None:
+    assert decode("<p>保修期为两年。</p>".encode(), label) == "<p>保修期为两年。</p>"

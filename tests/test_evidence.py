@@ -62,6 +62,13 @@ def test_list_marks_are_no_part_of_a_sentence() -> None:
     ]
 
 
+def test_a_decimal_at_the_start_is_no_list_mark() -> None:
+    assert texts("3.5 million units were sold.", "0.5%的发票有误，需要重开。") == [
+        "3.5 million units were sold.",
+        "0.5%的发票有误，需要重开。",
+    ]
+
+
 def test_the_same_sentence_is_quoted_from_the_best_passage() -> None:
     [found] = candidates([ranked(TEXT["zh"], 0.9, 1, "best"), ranked(TEXT["zh"], 0.8, 2, "other")])
     assert found.ranked.passage.document_id == "best"

@@ -69,7 +69,11 @@ def _as_declared(data: bytes, label: str) -> str | None:
         return None
     # As browsers do (WHATWG Encoding): the labels mean their supersets.
     name = {"gb2312": "gb18030", "gbk": "gb18030", "big5": "big5hkscs"}.get(name, name)
-    text = data.decode(name, "replace")
+    try:
+        text = data.decode(name, "replace")
+    except (LookupError, UnicodeError):
+        # Python also knows codecs that are no charset: `hex`, `undefined`.
+        return None
     return None if _is_damaged(text) else text
 
 

@@ -11,7 +11,7 @@ _NARROWEST, _WIDEST = 40, 110
 """Columns at which people and mail programs wrap text; a longer line is a paragraph that was never wrapped."""
 
 _HYPHENATED = re.compile(r"[^\W\d_]{2,}[-\u2010\u00ad]$")
-_STARTS_ITEM = re.compile(r"\s*(?:[-*+•·●○■◆▪–—]\s|\(?\d{1,3}[.)、．]|[（(]?[一二三四五六七八九十]{1,3}[)）、])")
+_STARTS_ITEM = re.compile(r"\s*(?:[-*+•·●○■◆▪–—]\s|\(?\d{1,3}[.)、．](?!\d)|[（(]?[一二三四五六七八九十]{1,3}[)）、])")
 
 
 def glue(first: str, second: str) -> str:

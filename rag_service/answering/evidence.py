@@ -32,7 +32,7 @@ BESIDE_THE_BEST = 0.85
 FEWEST_TERMS = 3
 """A sentence of fewer terms is a label or a fragment."""
 
-_LEAD_IN = re.compile(r"(?:[-*+>•·]\s+|\d{1,3}[.)、]\s*|\[[ x]\]\s+)+")
+_LEAD_IN = re.compile(r"(?:[-*+>•·]\s+|\d{1,3}[.)、](?!\d)\s*|\[[ x]\]\s+)+")
 _NO_SENTENCE = re.compile(r"#{1,6}\s|[|\s:-]+$")
 
 
