@@ -51,7 +51,10 @@ class EmbeddingProcess:
         """The answer, or None when the process died before it was whole."""
         if self._process is None:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "ingest.embedding"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+                # -P: nothing is imported from whatever folder the command was given in.
+                [sys.executable, "-P", "-m", "ingest.embedding"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
             )
         process = self._process
         assert process.stdin is not None

@@ -1,7 +1,7 @@
 """The disposable process: takes limits upon itself, parses a file, answers, ends. Forked by `ingest.zygote`.
 
-Only after plain text, which no library reads, it offers itself for another: a fork costs more than reading a short
-text. It ends all the same once it has done enough, so that each parse has nearly all of its limits.
+Only after plain text, where at most an encoding had to be guessed, it offers itself for another: a fork costs more
+than reading a short text. It ends all the same once it has done enough, so that each parse has nearly all its limits.
 """
 
 from __future__ import annotations

@@ -94,6 +94,9 @@ class Sandbox:
                 return answer, "answered" if answer else _ending(reader.fileno(), deadline)
             except TimeoutError:
                 # The zygote itself does not react: it is given up, with all it runs.
+                with self._lock:
+                    if self._zygote is zygote:
+                        self._zygote = None
                 zygote.stop()
                 return b"", "timeout"
 
@@ -180,7 +183,7 @@ class _Zygote:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "ingest.zygote", str(theirs.fileno()), limits.to_json()],
+                [sys.executable, "-P", "-m", "ingest.zygote", str(theirs.fileno()), limits.to_json()],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -1,7 +1,7 @@
 """The worker: claims documents, keeps their leases, and runs the pipeline with its steps overlapped.
 
 Three threads hand documents on through short queues: one claims, parses and chunks; one embeds; one publishes. The
-embedding is nine tenths of the work and spends it outside the interpreter lock, so the other steps cost it little.
+embedding is most of the work and is done by a process of its own (see `ingest.embedding`).
 A heartbeat thread renews the leases of everything under way; a parse cannot block it.
 """
 
@@ -12,6 +12,7 @@ import os
 import queue
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, Final, TypeVar
@@ -28,6 +29,7 @@ _CLAIM_AT_ONCE = 8
 _QUEUED_BETWEEN_STEPS = 16
 _BREATH_SECONDS = 2.0
 _LOOK_UP_SECONDS = 0.5
+_GLANCE_SECONDS = 0.005
 END: Final = object()
 """What a step hands on after its last document."""
 Given = TypeVar("Given")
@@ -85,14 +87,24 @@ class Worker:
             claims = self._insist(self._jobs.claim, self._name, self._lease_seconds, _CLAIM_AT_ONCE, job_id) or []
             with self._lock:
                 self._under_way.update(claims)
+            again = bool(claims) and claims[0].attempt > 1
+            if again:
+                # Its worker died over it once: should it do so again, it takes nobody with it.
+                self._wait_until_only(claims)
             for position, claim in enumerate(claims):
                 if self._stopping.is_set():
                     self._give_back(claims[position:])
                     break
                 self._hand_on(self._prepared, self._step(claim, self._pipeline.prepare, claim))
+            if again:
+                self._wait_until_only(())
             if not claims and not self._wait_for_work(job_id):
                 break
         self._hand_on(self._prepared, END)
+
+    def _wait_until_only(self, claims: Sequence[Claim]) -> None:
+        while self._under_way - set(claims) and not self._broken.is_set():
+            time.sleep(_GLANCE_SECONDS)
 
     def _wait_for_work(self, job_id: str | None) -> bool:
         """Whether to look again: always for a standing worker; for one job, while another worker may drop a piece."""
@@ -117,13 +129,18 @@ class Worker:
         try:
             return step(given)
         except LeaseLost:
-            log.warning("document %s: claimed by another worker since, dropped", claim.document_id)
+            log.warning("document %s: deleted, or claimed by another worker, since; dropped", claim.document_id)
             self._forget(claim)
         except (StorageFull, Overloaded) as error:
             # Nothing is wrong with the document: it waits for space, and the attempt does not count.
             log.error("document %s: %s; will be tried again", claim.document_id, error.detail)
             self._stopping.wait(_BREATH_SECONDS)
             self._give_back([claim])
+        except OSError as error:
+            # The machine's fault, not the document's: no memory, no process, no descriptor to be had.
+            log.error("document %s: %s; will be tried again", claim.document_id, error)
+            self._stopping.wait(_BREATH_SECONDS)
+            self._forget(claim)
         except YoujuError as error:
             self._fail(claim, of(error))
         except Exception as error:
@@ -136,7 +153,7 @@ class Worker:
         try:
             self._insist(self._jobs.fail, claim, problem)
         except LeaseLost:
-            log.warning("document %s: failed after its lease had gone to another worker", claim.document_id)
+            log.warning("document %s: failed, and was no longer this worker's", claim.document_id)
         self._forget(claim)
 
     def _give_back(self, claims: Sequence[Claim]) -> None:

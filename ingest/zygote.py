@@ -114,7 +114,12 @@ class Zygote:
     def _finish(self, work: int) -> None:
         """A child has answered and would take another; its end of `work` may also just have closed with its end."""
         pid = next(pid for pid, ours in self._children.items() if ours.fileno() == work)
-        if not self._children[pid].recv(1):
+        try:
+            offered = self._children[pid].recv(1)
+        except ConnectionResetError:
+            # It ended without having taken what it was handed.
+            offered = b""
+        if not offered:
             self._poll.unregister(work)
             return
         parse = self._parses.get(pid)

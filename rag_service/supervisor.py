@@ -22,7 +22,7 @@ class Supervisor:
 
     def __init__(self, count: int, arguments: Sequence[str], after: threading.Event) -> None:
         """Workers are started once `after` is set: two processes loading at once make each other late."""
-        self._command = [sys.executable, "-m", "ingest", "--until-stdin-closes", *arguments]
+        self._command = [sys.executable, "-P", "-m", "ingest", "--until-stdin-closes", *arguments]
         self._after = after
         self._stopping = threading.Event()
         self._keepers = [

@@ -141,6 +141,18 @@ def test_a_dead_zygote_is_replaced_and_the_parse_under_way_repeated(small: Path,
 
 
 @LINUX
+def test_a_zygote_that_hangs_is_replaced(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest.sandbox._GRACE_SECONDS", 0.5)
+    with Sandbox(ParseLimits(wall_seconds=0.5)) as sandbox:
+        sandbox.parse(small, TEXT)
+        hanging = zygote_of(sandbox)
+        os.kill(hanging, signal.SIGSTOP)
+        assert failure(sandbox, small, TEXT).reason == "parse-timeout"
+        assert sandbox.parse(small, TEXT).text
+        assert zygote_of(sandbox) != hanging
+
+
+@LINUX
 def test_a_waiting_child_that_was_killed_costs_nobody_a_parse(small: Path) -> None:
     with Sandbox() as sandbox:
         sandbox.parse(small, TEXT)

@@ -343,3 +343,25 @@ def test_the_real_pipeline_makes_a_document_that_verifies(shelf: Shelf) -> None:
     chunk = shelf.storage.documents.chunks(TENANT, shelf.document("手册.md"), 10, None).items[-1]
     assert chunk.headings[-1] == "年假"
     assert "十二天年假" in chunk.text
+
+
+def test_a_document_that_took_a_worker_down_is_tried_again_alone(room: Room) -> None:
+    job_id, _ = room.upload(*(f"text {number}" for number in range(6)))
+    room.storage.jobs.claim("died", 60, 2)
+    with room.storage.database.write() as connection:
+        connection.execute(update(job_items).where(job_items.c.state == "processing").values(lease_until=0))
+    running: list[set[int]] = []
+    busy: set[int] = set()
+
+    def during(step: str, claim: Claim) -> None:
+        if step == "prepare":
+            busy.add(claim.item_id)
+            running.append(set(busy))
+        if step == "publish":
+            time.sleep(0.02)
+            busy.discard(claim.item_id)
+
+    worker(room, during).run(job_id)
+
+    assert room.storage.jobs.get(TENANT, job_id).state == "succeeded"
+    assert [len(together) for together in running[:2]] == [1, 1]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, text, update
 
 from rag_service.db import problems
 from rag_service.db.sessions import Database, new_id
@@ -42,7 +42,7 @@ class Jobs:
         self._database = database
 
     def claim(self, worker: str, lease_seconds: float, limit: int, job_id: str | None = None) -> list[Claim]:
-        """Up to `limit` items, oldest first: waiting ones, and those whose worker fell silent.
+        """Up to `limit` items, oldest first: waiting ones, and those whose worker fell silent, each of these alone.
 
         An item that was claimed three times and never finished takes workers down; it fails here instead of being
         claimed again.
@@ -60,7 +60,8 @@ class Jobs:
             )
             if job_id is not None:
                 free = free.where(job_items.c.job_id == job_id)
-            ids = connection.scalars(free).all()
+            again = connection.scalar(free.where(job_items.c.attempts > 0).limit(1))
+            ids = [again] if again is not None else connection.scalars(free).all()
             if not ids:
                 return []
             connection.execute(
@@ -113,9 +114,17 @@ class Jobs:
             items=items, created_at=row.created_at, finished_at=row.finished_at,
         )  # fmt: skip
 
-    def is_finished(self, job_id: str) -> bool:
+    def open_jobs(self, document_id: str) -> list[str]:
+        """The jobs that still have this document to do."""
+        items = (job_items.c.document_id == document_id, job_items.c.state.in_(_OPEN))
         with self._database.read() as connection:
-            return connection.scalar(select(jobs.c.finished_at).where(jobs.c.id == job_id)) is not None
+            return list(connection.scalars(select(job_items.c.job_id).where(*items)))
+
+    def is_finished(self, job_id: str) -> bool:
+        """Also when it is gone, with its knowledge base."""
+        unfinished = select(jobs.c.id).where(jobs.c.id == job_id, jobs.c.finished_at.is_(None))
+        with self._database.read() as connection:
+            return connection.scalar(unfinished) is None
 
     def seconds_since_heartbeat(self) -> float | None:
         """How long ago the oldest lease under way ran out; None when every claimed item has a living worker."""
@@ -162,7 +171,8 @@ def close_finished(connection: Connection, job_id: str) -> None:
 
 def _claimable() -> ColumnElement[bool]:
     lapsed = and_(job_items.c.state == "processing", job_items.c.lease_until < now())
-    return or_(job_items.c.state == "queued", lapsed)
+    # Spelt out beside it: only a literal lets SQLite use the index over open items.
+    return and_(text("job_items.state IN ('queued', 'processing')"), or_(job_items.c.state == "queued", lapsed))
 
 
 def _still(claim: Claim) -> ColumnElement[bool]:
