@@ -79,8 +79,11 @@ class Service:
 
     def preload(self) -> None:
         """Bring every knowledge base's index into memory; questions asked meanwhile load what they need."""
-        self.index.preload(self.storage.knowledge_bases.all_ids())
-        self.loaded.set()
+        try:
+            self.index.preload(self.storage.knowledge_bases.all_ids())
+        finally:
+            # What could not be loaded now is loaded, or says why not, when it is asked.
+            self.loaded.set()
 
 
 def open_storage(settings: Settings) -> Storage:

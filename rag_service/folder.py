@@ -89,11 +89,12 @@ class FolderIngest:
                     report.skip(path, error)
             job_id, accepted = self._storage.intake.accept(tenant, knowledge_base_id, list(incoming.values()))
         path_of: dict[str, Path] = {}
+        duplicates: dict[Path, str] = {}
         for path, entry in zip(incoming, accepted, strict=True):
             if entry.problem is not None:
                 report.fail(path, entry.problem)
             elif entry.registered is not None and entry.registered.status == "duplicate":
-                report.duplicates += 1
+                duplicates[path] = entry.registered.document_id
             elif entry.registered is not None:
                 path_of[entry.registered.document_id] = path
         self._work(tenant, job_id, before + len(files) - len(path_of), total)
@@ -102,6 +103,18 @@ class FolderIngest:
                 report.ready += 1
             elif item.problem is not None:
                 report.fail(path_of[item.document_id], item.problem)
+        for path, document_id in duplicates.items():
+            self._report_duplicate(tenant, path, document_id, report)
+
+    def _report_duplicate(self, tenant: str, path: Path, document_id: str, report: IngestReport) -> None:
+        """What is there already may be waiting, left by a run that was broken off, or have failed before."""
+        for job_id in self._storage.jobs.open_jobs(document_id):
+            self._run_job(job_id)
+        problem = self._storage.documents.get(tenant, document_id).error
+        if problem is None:
+            report.duplicates += 1
+        else:
+            report.fail(path, problem)
 
     def _work(self, tenant: str, job_id: str, before: int, total: int) -> None:
         with ThreadPoolExecutor(1, thread_name_prefix="ingest-job") as threads:

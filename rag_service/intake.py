@@ -116,7 +116,12 @@ def safe_filename(filename: str) -> str:
     """
     if filename in (".", "..") or "/" in filename or "\\" in filename:
         raise InvalidInput("a file name must not contain a path", filename=_shown(filename), reason="filename")
-    return safe_label(filename)
+    name = safe_label(filename)
+    if len(name.encode("utf-8", "surrogatepass")) > _LONGEST_FILENAME:
+        raise InvalidInput(
+            f"a file name has at most {_LONGEST_FILENAME} bytes", filename=_shown(name), reason="filename"
+        )
+    return name
 
 
 def safe_label(name: str) -> str:
@@ -126,10 +131,6 @@ def safe_label(name: str) -> str:
         raise InvalidInput("the file has no name", reason="filename")
     if any(c in _BIDI or unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name):
         raise InvalidInput("a file name must not contain control characters", filename=_shown(name), reason="filename")
-    if len(name.encode("utf-8", "surrogatepass")) > _LONGEST_FILENAME:
-        raise InvalidInput(
-            f"a file name has at most {_LONGEST_FILENAME} bytes", filename=_shown(name), reason="filename"
-        )
     return name
 
 

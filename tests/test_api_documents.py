@@ -94,6 +94,8 @@ def test_a_text_needs_no_file(client: TestClient, kb: str) -> None:
 
 
 def test_a_title_may_hold_a_slash_and_is_saved_under_a_name_without(client: TestClient, kb: str) -> None:
+    long = client.post(f"/v1/knowledge-bases/{kb}/texts", json={"title": "长" * 200, "text": "A long title."})
+    assert long.status_code == 202
     response = client.post(f"/v1/knowledge-bases/{kb}/texts", json={"title": "TCP/IP, v4", "text": "On TCP/IP."})
 
     document = response.json()["items"][0]["document_id"]

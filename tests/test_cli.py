@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from rag_service.bootstrap import open_storage
 from rag_service.db.tables import chunks, vectors
 from rag_service.index.rebuild import Rebuilder
 from rag_service.inference.use_multilingual import UseMultilingual
+from rag_service.intake import Incoming
 from rag_service.verify import differences
 
 LEAVE = "员工每年享有十五天带薪年假，可以分两次休完。"
@@ -101,6 +104,29 @@ def test_ingest_prints_a_table_of_what_failed_and_returns_1(folder: Path, tmp_pa
     assert "1 ready, 0 already there, 1 not ingested" in result.stdout
     row = next(line for line in result.stdout.splitlines() if "broken.pdf" in line)
     assert "broken" in row
+
+
+def test_a_file_that_failed_before_is_told_as_failed_again(folder: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        result = youju("ingest", folder / "broken.pdf", "--kb", "k", "--data", tmp_path / "data")
+
+        assert result.exit_code == 1
+        assert "1 not ingested" in result.stdout
+
+
+def test_what_an_interrupted_run_left_waiting_is_ingested_by_the_next(folder: Path, tmp_path: Path) -> None:
+    with closing(open_storage(config.load(data=tmp_path / "data"))) as storage:
+        kb = storage.knowledge_bases.create("default", "k").id
+        content = (folder / "warranty.md").read_bytes()
+        storage.intake.accept("default", kb, [Incoming("warranty.md", None, io.BytesIO(content))])
+
+    result = youju("ingest", folder / "warranty.md", "--kb", "k", "--data", tmp_path / "data")
+
+    assert result.exit_code == 0
+    assert youju("ask", "How long is the warranty?", "--kb", "k", "--data", tmp_path / "data").exit_code == 0
+    with closing(open_storage(config.load(data=tmp_path / "data"))) as storage:
+        [document] = storage.documents.browse("default", kb, None, 10, None).items
+        assert document.state == "ready"
 
 
 def test_ingest_of_good_files_alone_returns_0_and_knows_them_again(data: Path, folder: Path) -> None:

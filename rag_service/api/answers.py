@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterator
 
 from anyio import to_thread
@@ -67,12 +68,20 @@ async def _stream(service: Service, question: Question, request_id: str) -> Asyn
     loop = asyncio.get_running_loop()
     waiting: asyncio.Queue[Event | YoujuError] = asyncio.Queue()
 
+    gone = threading.Event()
+
     def hand_over(event: Event | YoujuError) -> None:
+        if gone.is_set():
+            raise _Gone
         loop.call_soon_threadsafe(waiting.put_nowait, event)
 
     def answer() -> None:
+        if gone.is_set():
+            return
         try:
             service.asker.ask(question, hand_over)
+        except _Gone:
+            log.info("request %s: nobody waits for the answer any more", request_id)
         except YoujuError as error:
             hand_over(error)
         except Exception as error:
@@ -81,12 +90,19 @@ async def _stream(service: Service, question: Question, request_id: str) -> Asyn
             hand_over(YoujuError(f"see the service's log for this request ({type(error).__name__})"))
 
     answering = loop.run_in_executor(None, answer)
-    while True:
-        event = await waiting.get()
-        yield sse.error(event, request_id) if isinstance(event, YoujuError) else _shaped(event)
-        if isinstance(event, (Done, YoujuError)):
-            break
-    await answering
+    try:
+        while True:
+            event = await waiting.get()
+            yield sse.error(event, request_id) if isinstance(event, YoujuError) else _shaped(event)
+            if isinstance(event, (Done, YoujuError)):
+                break
+        await answering
+    finally:
+        gone.set()
+
+
+class _Gone(Exception):
+    """The client has left: what is under way for it ends at its next event."""
 
 
 def _shaped(event: Event) -> ServerSentEvent:

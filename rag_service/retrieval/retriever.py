@@ -56,10 +56,10 @@ class Retriever:
         one_document = only.document_ids is not None and len(only.document_ids) == 1
         selection = Selection(top_k, one_document)
         at_once = min(2 * top_k, _GATE_AT_ONCE)
-        for start in range(0, len(order), at_once):
-            if selection.is_full():
-                break
+        start = 0
+        while start < len(order) and not selection.is_full():
             self._offer(selection, tenant, list(found), order[start : start + at_once], only)
+            start, at_once = start + at_once, min(2 * at_once, _GATE_AT_ONCE)
         return selection.passages()
 
     def _offer(
