@@ -249,14 +249,15 @@ def test_threads_that_claim_at_once_get_each_item_exactly_once(room: Room) -> No
 
 def _drain_in_a_process(url: str, data: Path, worker: str, together: Any, claimed: Any) -> None:
     with open_room(data, url, name=worker) as room:
-        together.wait(30)
+        together.wait(60)
         _drain(room, worker, lambda claim: claimed.put(claim.document_id))
 
 
 def test_processes_that_claim_at_once_get_each_item_exactly_once(room: Room, database_url: str) -> None:
     job_id, ids = room.upload(*(f"document {n}" for n in range(40)))
     room.storage.database.engine.dispose()
-    context = multiprocessing.get_context("fork")
+    # Not fork: earlier tests may have left threads here, whose locks a fork would copy in whatever state they are.
+    context = multiprocessing.get_context("spawn")
     together, claimed = context.Barrier(4), context.Queue()
     data = room.storage.settings.data
     processes = [

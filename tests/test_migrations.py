@@ -89,14 +89,14 @@ def test_a_counted_id_is_never_used_again(table: str, tmp_path: Path) -> None:
 
 def _upgrade(url: str, together: Any) -> None:
     database = Database(url)
-    together.wait(30)
+    together.wait(60)
     schema.upgrade(database)
     schema.check(database)
     database.close()
 
 
 def test_processes_that_migrate_at_once_all_succeed(empty_database_url: str) -> None:
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     together = context.Barrier(6)
     processes = [context.Process(target=_upgrade, args=(empty_database_url, together)) for _ in range(6)]
     for process in processes:
