@@ -35,11 +35,6 @@ class NameTaken(YoujuError):
     title = "Name already taken"
 
 
-class Conflict(YoujuError):
-    code = "conflict"
-    title = "Conflict with the present state"
-
-
 class InvalidInput(YoujuError):
     code = "invalid-input"
     title = "Invalid input"

@@ -16,7 +16,6 @@ from rag_service.db.problems import of
 from rag_service.errors import BlobMissing, InvalidInput, Overloaded, StorageFull, UnsupportedType
 from rag_service.types import Problem
 
-_SNIFFED_BYTES = 4_096
 _LONGEST_FILENAME = 255
 _TRIES = 5
 # Explicit directions: with them a name is shown as another one than it is (`fdp.exe` reads `exe.pdf`).
@@ -92,7 +91,7 @@ class Intake:
         try:
             filename = safe_label(file.filename) if file.media_type else safe_filename(file.filename)
             file.content.seek(0)
-            head = file.content.read(_SNIFFED_BYTES)
+            head = file.content.read(media_types.HEAD_BYTES)
             if not head:
                 raise InvalidInput("the file is empty", filename=filename, reason="empty")
             media_type = file.media_type or media_types.detect(filename, file.declared_type, head)

@@ -29,7 +29,6 @@ LEVELS = {
 SIDEWAYS = {
     # (from, to): why two rooms of one level may know each other in this direction.
     ("rag_service.ports", "rag_service.types"),
-    ("rag_service.errors", "rag_service.types"),
     ("rag_service.answering", "rag_service.retrieval"),
     ("rag_service.answering", "rag_service.prompting"),
     ("rag_service.verify", "rag_service.bootstrap"),

@@ -21,7 +21,6 @@ TYPE_PREFIX = "urn:youju:problem:"
 _STATUS = {
     "not-found": 404,
     "name-taken": 409,
-    "conflict": 409,
     "invalid-input": 422,
     "unauthenticated": 401,
     "unsupported-type": 415,
