@@ -62,6 +62,34 @@ class Overloaded(YoujuError):
     title = "Server full"
 
 
+class PromptTooLarge(YoujuError):
+    """Instructions and question alone do not fit beside the reply; the sizes are in the data."""
+
+    code = "prompt-too-large"
+    title = "The question does not fit into the model's window"
+
+
+class GeneratorUnavailable(YoujuError):
+    """The generator cannot be reached, refused to work, or its circuit breaker is open."""
+
+    code = "generator-unavailable"
+    title = "The generator is not available"
+
+
+class GeneratorTimeout(YoujuError):
+    """Which of the time limits passed is in the data as `limit`, its length as `seconds`."""
+
+    code = "generator-timeout"
+    title = "The generator took too long"
+
+
+class GenerationFailed(YoujuError):
+    """The generator broke off or answered with something that is no reply."""
+
+    code = "generation-failed"
+    title = "The generator failed"
+
+
 class StorageFull(YoujuError):
     code = "storage-full"
     title = "No space left in the data folder"

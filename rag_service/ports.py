@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,7 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rag_service.types import Hit, Passage, PassageFilter
+from rag_service.errors import YoujuError
+from rag_service.types import Finished, Hit, Passage, PassageFilter, Sampling
 
 Vectors = NDArray[np.float32]
 
@@ -29,6 +30,38 @@ class Embedder(Protocol):
 class TokenCounter(Protocol):
     def count(self, text: str) -> int:
         """Tokens of `text` alone, without special tokens."""
+        ...
+
+
+Delivery = str | Finished | YoujuError
+
+
+class Generation(Protocol):
+    """A reply under way."""
+
+    def cancel(self) -> None:
+        """Returns at once, may be called again and from any thread. Nothing more is delivered once it has returned,
+        and within a second whatever the reply occupied is free."""
+        ...
+
+
+class Generator(Protocol):
+    """Token ids in, text out. `name` is `<kind>:<model>`, as answers carry it."""
+
+    name: str
+
+    def start(self, prompt: Sequence[int], sampling: Sampling, deliver: Callable[[Delivery], None]) -> Generation:
+        """`deliver` is called from a thread of the generator's: pieces of text in order, none empty, then exactly one
+        Finished or error; it must not block. It may be called before this returns.
+
+        Raises Overloaded when the queue is full and GeneratorUnavailable when the engine is known to be down.
+        """
+        ...
+
+
+class Ready(Protocol):
+    def ready(self) -> str:
+        """`ok`, or why not, for `/readyz`; costs nothing worth mentioning."""
         ...
 
 

@@ -16,6 +16,9 @@ Outcome = Literal["answered", "partial", "refused"]
 RefusalReason = Literal["no_evidence", "insufficient", "unsupported"]
 Verdict = Literal["supported", "weak", "unsupported"]
 BlockKind = Literal["heading", "paragraph", "list", "table", "code"]
+PromptPart = Literal["instructions", "history", "passage", "question", "template"]
+PartState = Literal["kept", "trimmed", "dropped"]
+DropReason = Literal["budget", "duplicate", "below_floor"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +231,92 @@ class Citation:
 class Usage:
     prompt_tokens: int
     completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One exchange of a conversation: what was asked and what was answered, marks included as they were shown."""
+
+    id: str
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A message as chat models take it."""
+
+    role: Literal["user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBlock:
+    """One part of a prompt, or one that stayed out of it.
+
+    `tokens` of kept and trimmed blocks add up to the prompt's; a dropped block has 0. `position` is where the block
+    stands in the prompt, from 0; a dropped block has none. `start:end` are the characters of its source that went in.
+    """
+
+    kind: PromptPart
+    id: str
+    tokens: int
+    state: PartState
+    reason: DropReason | None = None
+    position: int | None = None
+    score: float | None = None
+    start: int = 0
+    end: int = 0
+    marker: int | None = None
+    """The number a passage is cited by."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackingReport:
+    """`prompt_tokens + reply_tokens <= window_tokens`, always."""
+
+    window_tokens: int
+    reply_tokens: int
+    prompt_tokens: int
+    tokenizer: str
+    template: str
+    blocks: tuple[PackedBlock, ...]
+    prompt_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class PromptPlan:
+    """A prompt as the generator gets it. `passages[n - 1]` is what `[n]` cites, cut down to what is in the prompt."""
+
+    token_ids: tuple[int, ...]
+    report: PackingReport
+    passages: tuple[RankedPassage, ...]
+    language: Language
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Every field is sent, none is left to an engine's defaults. `temperature` 0 is greedy; `top_k` 0 is off.
+
+    `stop` are texts and `stop_ids` token ids that end the reply; neither is part of it.
+    """
+
+    max_tokens: int
+    temperature: float
+    top_p: float
+    top_k: int
+    repetition_penalty: float
+    seed: int
+    stop: tuple[str, ...]
+    stop_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a generation ended: by itself or at a stop, or because `max_tokens` were used up."""
+
+    reason: Literal["stop", "length"]
+    usage: Usage
 
 
 @dataclass(frozen=True, slots=True)

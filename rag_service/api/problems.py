@@ -25,7 +25,11 @@ _STATUS = {
     "unauthenticated": 401,
     "unsupported-type": 415,
     "body-too-large": 413,
+    "prompt-too-large": 422,
     "overloaded": 503,
+    "generator-unavailable": 502,
+    "generation-failed": 502,
+    "generator-timeout": 504,
     "storage-full": 507,
 }
 _BY_STATUS = {
