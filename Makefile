@@ -4,7 +4,7 @@ PIP = .venv/bin/pip --disable-pip-version-check --quiet
 DATA ?= youju-data
 EVAL ?= ../shared/eval
 
-.PHONY: demo serve test check bench browser clean
+.PHONY: demo serve test check bench packings browser clean
 
 demo: .venv/base
 	.venv/bin/python samples/demo.py --data $(DATA)
@@ -22,6 +22,10 @@ check: .venv/test
 
 bench: .venv/test
 	.venv/bin/python -m bench --eval $(EVAL)
+
+# The packer's property on ten times as many prompts as `make test` tries.
+packings: .venv/test
+	PACKINGS=20000 .venv/bin/python -m pytest tests/test_packer.py -k fits --timeout=1200
 
 # What the browser tests drive; without it they are skipped and say so. Debian and Ubuntu, as root.
 browser:
