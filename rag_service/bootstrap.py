@@ -25,7 +25,7 @@ from rag_service.index.live_view import LiveIndex
 from rag_service.index.rebuild import Rebuilder
 from rag_service.inference.use_multilingual import UseMultilingual
 from rag_service.intake import Intake
-from rag_service.prompting.tokenizer import SusChatTokenizer
+from rag_service.prompting import tokenizer
 from rag_service.retrieval.retriever import Retriever
 
 log = logging.getLogger(__name__)
@@ -107,5 +107,13 @@ def open_service(storage: Storage) -> Service:
     store = SqlPassageStore(storage.database)
     retriever = Retriever(embedder, index, store)
     conversations, answers = Conversations(storage.database), Answers(storage.database)
-    asker = Asker(storage.knowledge_bases, conversations, answers, retriever, store, embedder, SusChatTokenizer())
+    asker = Asker(
+        storage.knowledge_bases,
+        conversations,
+        answers,
+        retriever,
+        store,
+        embedder,
+        tokenizer.load(storage.settings.tokenizer),
+    )
     return Service(storage, conversations, answers, store, index, retriever, asker, threading.Event())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -24,9 +24,44 @@ class Settings(BaseSettings):
 
     data: Path = Field(Path("./youju-data"), description="Folder of the database, the uploads and the index.")
     database_url: SecretStr | None = Field(None, description="SQLite inside the data folder when not given.")
-    generator: str = Field("extractive", pattern="^extractive$", description="Who writes the answer.")
+    generator: Literal["extractive", "transformers", "openai"] = Field(
+        "extractive", description="Who writes the answer."
+    )
+    generator_model: str = Field(
+        "SUSTech/SUS-Chat-34B", min_length=1, description="Model directory, hub name, or the server's model name."
+    )
+    generator_url: str | None = Field(
+        None, pattern=r"^https?://[^\s]+$", description="OpenAI-compatible server, with its /v1."
+    )
+    generator_api_key: SecretStr | None = Field(None, description="Sent to that server as a bearer token.")
+    generator_fallback: Literal["none", "extractive"] = Field(
+        "none", description="Who answers while the generator is down."
+    )
+    generator_mode: Literal["auto", "solo", "batched"] = Field(
+        "auto", description="transformers: one reply with prompt lookup, many at once, or by load."
+    )
+    generator_dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto", description="transformers: what weights are loaded as."
+    )
+    generator_quantization: Literal["none", "8bit", "4bit"] = Field(
+        "none", description="transformers: bitsandbytes at loading; AWQ and GPTQ models are recognised by themselves."
+    )
+    generator_queue: int = Field(64, ge=1, description="Replies under way or waiting; one more: 503.")
+    generator_send_text: bool = Field(False, description="openai: send the prompt as text, not as token ids.")
+    generator_connect_seconds: float = Field(5.0, gt=0, description="openai: until connected.")
+    generator_first_token_seconds: float = Field(60.0, gt=0, description="Until the first piece of a reply.")
+    generator_between_tokens_seconds: float = Field(20.0, gt=0, description="Between two pieces of a reply.")
+    generator_total_seconds: float = Field(300.0, gt=0, description="A whole reply.")
+    tokenizer: str = Field("sus-chat-34b", min_length=1, description="The shipped one, or a tokenizer.json.")
+    template: str = Field("sus-chat", min_length=1, description="A shipped chat template, or a TOML file.")
+    spacing: Literal["card", "healed"] = Field("card", description="How the prompt ends, see the README.")
+    window_tokens: int = Field(8_192, ge=512, description="The generator's context window.")
+    reply_tokens: int = Field(900, ge=16, description="Kept free of it for the reply.")
+    unsupported: Literal["remove", "mark"] = Field("remove", description="What is done to unsupported sentences.")
+    rewriting: Literal["rules", "generator", "off"] = Field("rules", description="Who rewrites follow-ups.")
+    nli_model: str | None = Field(None, description="A cross-encoder that checks citations, besides the rules.")
     embedder: str = Field("use-multilingual", pattern="^use-multilingual$", description="Who embeds texts.")
-    index: str = Field("faiss", pattern="^faiss$", description="Where vectors are searched.")
+    index: Literal["faiss", "faiss-gpu"] = Field("faiss", description="Where vectors are searched.")
     workers: int = Field(1, ge=0, le=64, description="Ingestion workers that `serve` starts.")
     max_upload_bytes: int = Field(100_000_000, ge=1, description="Largest request body.")
     max_question_chars: int = Field(8_000, ge=1, description="Longest question, in characters.")
