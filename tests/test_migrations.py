@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.operations import Operations
-from sqlalchemy import inspect, text
+from sqlalchemy import MetaData, inspect, select, text
 
 from rag_service.db import schema
 from rag_service.db.sessions import Database
 from rag_service.db.tables import metadata
 from rag_service.errors import SchemaOutdated
 
-HEAD = "0001"
+HEAD = "0002"
 
 
 @pytest.fixture
@@ -59,6 +59,50 @@ def test_the_migrations_make_exactly_the_tables_of_the_code(database: Database) 
     schema.upgrade(database)
     with database.write() as connection:
         command.check(schema.configuration(connection))
+
+
+def test_what_is_stored_survives_the_way_up_and_down(database: Database) -> None:
+    schema.upgrade(database, "0001")
+    with database.write() as connection:
+        for statement in STORED_AT_0001:
+            connection.execute(text(statement))
+    before = contents(database)
+
+    schema.upgrade(database, "0002")
+    added = contents(database)
+    schema.downgrade(database, "0001")
+
+    assert contents(database) == before
+    [row] = added["answers"]
+    assert (row["retrieval_query"], row["history"], row["given"]) == ("有几天年假？", [], [])
+    assert row["base_revision"] == {}
+    assert (row["reply"], row["sampling"], row["asked_language"]) == (None, None, None)
+    assert added["refusals"] == [{"knowledge_base_id": kb, "answer_id": "a"} for kb in ("k1", "k2")]
+
+
+STORED_AT_0001 = (
+    "INSERT INTO conversations VALUES ('c', 'default', 'title', '[]', 1.0)",
+    "INSERT INTO answers VALUES ('a', 'default', 'c', '有几天年假？', '[\"k1\", \"k2\", \"k1\"]', 'refused',"
+    " 'no_evidence', 'text', 'zh', 'extractive', '{}', '{}', '{}', NULL, 2.0)",
+    "INSERT INTO messages (conversation_id, role, content, answer_id, created_at)"
+    " VALUES ('c', 'assistant', 'text', 'a', 2.0)",
+    "INSERT INTO citations VALUES ('a', 0, 1, 'd', 1, 'f', 7, NULL, '[]', 0, 1, 'q', 0, 1, 'supported', 0.5)",
+    "INSERT INTO answer_passages VALUES ('a', 0, 7, 'd', 1, 0.1, 0.2, 0.3)",
+    "INSERT INTO packing_reports VALUES ('a', '{}', 'x')",
+    "INSERT INTO feedback VALUES ('a', 1, NULL, '[]', 3.0)",
+)
+
+
+def contents(database: Database) -> dict[str, list[dict[str, Any]]]:
+    """Every row of every table but Alembic's own, sorted."""
+    found = MetaData()
+    with database.read() as connection:
+        found.reflect(connection)
+        return {
+            name: sorted((dict(row) for row in connection.execute(select(table)).mappings()), key=str)
+            for name, table in found.tables.items()
+            if name != "alembic_version"
+        }
 
 
 def test_upgrading_twice_changes_nothing(database: Database) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    ColumnElement,
     Double,
     ForeignKey,
     Index,
@@ -24,6 +25,8 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
+    or_,
     text,
 )
 from sqlalchemy.ext.compiler import compiles
@@ -162,6 +165,14 @@ chunks = Table(
     sqlite_autoincrement=True,
 )
 
+
+def was_live_at(revision: int) -> ColumnElement[bool]:
+    return and_(
+        chunks.c.created_revision <= revision,
+        or_(chunks.c.retired_revision.is_(None), chunks.c.retired_revision > revision),
+    )
+
+
 vectors = Table(
     "vectors",
     metadata,
@@ -244,17 +255,46 @@ answers = Table(
     Column("timings_ms", JSON, nullable=False),
     Column("prompt_sha256", String(64)),
     _created(),
+    Column("retrieval_query", Text, nullable=False, server_default=""),
+    Column("asked_language", String(8)),
+    Column(
+        "reply",
+        JSON(none_as_null=True),
+        comment="a string: JSON holds U+0000 and lone surrogates, which TEXT does not everywhere",
+    ),
+    Column("sampling", JSON(none_as_null=True)),
+    Column("history", JSON, nullable=False, server_default=text("'[]'")),
+    Column("given", JSON, nullable=False, server_default=text("'[]'")),
+    Column("base_revision", JSON, nullable=False, server_default=text("'{}'")),
+    # Newest refused question first, for each tenant; answered ones cost it nothing.
+    Index(
+        "ix_answers_refused",
+        "tenant",
+        "id",
+        sqlite_where=text("outcome = 'refused'"),
+        postgresql_where=text("outcome = 'refused'"),
+    ),
+)
+
+# The refused questions of each knowledge base they were asked of. No foreign key to it: a refusal stays readable.
+refusals = Table(
+    "refusals",
+    metadata,
+    Column("knowledge_base_id", String(36), primary_key=True),
+    _to("answers.id", "answer_id", primary_key=True, index=True),
 )
 
 messages = Table(
     "messages",
     metadata,
     _counted(),
-    _to("conversations.id", "conversation_id", index=True),
+    _to("conversations.id", "conversation_id"),
     Column("role", String(16), nullable=False),
     Column("content", Text, nullable=False),
-    Column("answer_id", ForeignKey("answers.id", ondelete="CASCADE")),
+    Column("answer_id", ForeignKey("answers.id", ondelete="CASCADE"), index=True),
     _created(),
+    # Both ends of a conversation of any length are a few rows away.
+    Index("ix_messages_conversation_id_id", "conversation_id", "id"),
     sqlite_autoincrement=True,
 )
 
@@ -291,6 +331,7 @@ answer_passages = Table(
     Column("dense", Double, nullable=False),
     Column("lexical", Double, nullable=False),
     Column("fused", Double, nullable=False),
+    Column("rerank", Double),
 )
 
 packing_reports = Table(
