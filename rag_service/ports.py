@@ -130,12 +130,15 @@ class Candidates:
     """Hits with *both* scores each, in no order; `exhausted` when no live chunk was left out.
 
     `term_weights` is the inverse document frequency of every distinct query term in this knowledge base.
+    `base_revision` is that of the base segment searched, 0 where there was none: a replay needs it, as the lexical
+    statistics are those of base and tail.
     """
 
     revision: int
     hits: tuple[Hit, ...]
     exhausted: bool
     term_weights: dict[str, float]
+    base_revision: int = 0
 
 
 class Index(Protocol):

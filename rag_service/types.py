@@ -198,13 +198,17 @@ class PassageFilter:
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
-    """Passages best first, the revision of each knowledge base they were found at, and each query term's weight."""
+    """Passages best first, the revision of each knowledge base they were found at, and each query term's weight.
+
+    `base_revision` is that of the base segment searched in each, 0 where there was none.
+    """
 
     query: str
     query_language: Language
     revision: dict[str, int]
     passages: tuple[RankedPassage, ...]
     term_weights: dict[str, float]
+    base_revision: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

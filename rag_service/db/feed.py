@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Row, String, bindparam, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, String, bindparam, delete, func, insert, select, update
 
 from rag_service.db.sessions import Database
 from rag_service.db.tables import (
@@ -19,6 +19,7 @@ from rag_service.db.tables import (
     knowledge_bases,
     now,
     vectors,
+    was_live_at,
 )
 from rag_service.errors import NotFound
 from rag_service.ports import Head, IndexRow, Segment, SegmentFile
@@ -36,14 +37,20 @@ class SqlSnapshot:
         self.head = _head(connection, knowledge_base_id)
 
     def added(self, after: int) -> Iterator[IndexRow]:
+        return self._rows(chunks.c.created_revision > after, chunks.c.retired_revision.is_(None))
+
+    def live_at(self, revision: int, after: int) -> Iterator[IndexRow]:
+        """Chunks live at `revision` that were created at a revision > `after`, by ascending chunk id.
+
+        Those of documents that are deleted by now are not among them: their text and vectors are erased.
+        """
+        return self._rows(chunks.c.created_revision > after, was_live_at(revision))
+
+    def _rows(self, *conditions: ColumnElement[bool]) -> Iterator[IndexRow]:
         query = (
             select(chunks.c.id, chunks.c.headings, chunks.c.text, vectors.c.vector)
             .join(vectors, vectors.c.chunk_id == chunks.c.id)
-            .where(
-                chunks.c.knowledge_base_id == self._knowledge_base_id,
-                chunks.c.created_revision > after,
-                chunks.c.retired_revision.is_(None),
-            )
+            .where(chunks.c.knowledge_base_id == self._knowledge_base_id, *conditions)
             .order_by(chunks.c.id)
             .execution_options(yield_per=_ROWS_AT_A_TIME)
         )
@@ -53,6 +60,15 @@ class SqlSnapshot:
     def retired(self, after: int) -> list[int]:
         query = select(chunks.c.id).where(
             chunks.c.knowledge_base_id == self._knowledge_base_id, chunks.c.retired_revision > after
+        )
+        return list(self._connection.scalars(query))
+
+    def retired_by(self, revision: int, after: int) -> list[int]:
+        """Ids of chunks retired at a revision > `after`, at the latest at `revision`; not those forgotten since."""
+        query = select(chunks.c.id).where(
+            chunks.c.knowledge_base_id == self._knowledge_base_id,
+            chunks.c.retired_revision > after,
+            chunks.c.retired_revision <= revision,
         )
         return list(self._connection.scalars(query))
 
@@ -88,6 +104,20 @@ class SqlChangeFeed:
             )
             retired = connection.scalar(count.where(mine, chunks.c.retired_revision > after))
         return added or 0, retired or 0, head.segment.chunks if head.segment else 0
+
+    def deleted_since(self, knowledge_base_ids: Sequence[str], moment: float) -> int:
+        """How many documents that there were at `moment` are deleted by now: what a look at the past lacks."""
+        count = (
+            select(func.count())
+            .select_from(documents)
+            .where(
+                documents.c.knowledge_base_id.in_(knowledge_base_ids),
+                documents.c.created_at <= moment,
+                documents.c.deleted_at > moment,
+            )
+        )
+        with self._database.glance() as connection:
+            return connection.scalar(count) or 0
 
     def reserve(self, knowledge_base_id: str, seconds: float) -> bool:
         """Whether this caller may compact now: one at a time, and a compactor that died blocks nobody for long."""

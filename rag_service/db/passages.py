@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, select
+from sqlalchemy import ColumnElement, Select, and_, bindparam, false, or_, select
 
 from rag_service.db.sessions import Database
-from rag_service.db.tables import chunks, document_versions, documents, knowledge_bases
+from rag_service.db.tables import chunks, document_versions, documents, knowledge_bases, was_live_at
 from rag_service.types import Passage, PassageFilter
 
-# Built once: putting the statement together took longer than running it.
-_GATE = (
+_IN_SCOPE = (
     select(
         chunks.c.id.label("chunk_id"), chunks.c.knowledge_base_id, documents.c.id.label("document_id"),
         document_versions.c.version.label("document_version"), documents.c.filename,
@@ -27,9 +26,10 @@ _GATE = (
         knowledge_bases.c.tenant == bindparam("of_tenant"),
         knowledge_bases.c.id.in_(bindparam("scope", expanding=True)),
         documents.c.deleted_at.is_(None),
-        chunks.c.retired_revision.is_(None),
     )
 )  # fmt: skip
+# Built once: putting the statement together took longer than running it.
+_GATE = _IN_SCOPE.where(chunks.c.retired_revision.is_(None))
 
 
 class SqlPassageStore:
@@ -41,13 +41,42 @@ class SqlPassageStore:
     def passages(
         self, tenant: str, knowledge_base_ids: Sequence[str], chunk_ids: Sequence[int], only: PassageFilter
     ) -> dict[int, Passage]:
-        if not chunk_ids:
-            return {}
-        query = _GATE if only.is_open() else _GATE.where(*_conditions(only))
-        asked = {"chunk_ids": list(chunk_ids), "of_tenant": tenant, "scope": list(knowledge_base_ids)}
-        with self._database.glance() as connection:
-            rows = connection.execute(query, asked).all()
-        return {row[0]: _passage(*row) for row in rows}
+        return _let_through(self._database, _GATE, tenant, knowledge_base_ids, chunk_ids, only)
+
+
+class PastPassageStore:
+    """The gate as it stood at a revision of each knowledge base, for replays. Implements `ports.PassageStore`.
+
+    A superseded version is let through if it was live then; a document that is deleted by now never is, nor is
+    anything of a knowledge base without a revision here.
+    """
+
+    def __init__(self, database: Database, revisions: Mapping[str, int]) -> None:
+        self._database = database
+        then = (and_(chunks.c.knowledge_base_id == kb, was_live_at(revision)) for kb, revision in revisions.items())
+        self._gate = _IN_SCOPE.where(or_(false(), *then))
+
+    def passages(
+        self, tenant: str, knowledge_base_ids: Sequence[str], chunk_ids: Sequence[int], only: PassageFilter
+    ) -> dict[int, Passage]:
+        return _let_through(self._database, self._gate, tenant, knowledge_base_ids, chunk_ids, only)
+
+
+def _let_through(
+    database: Database,
+    gate: Select[Any],
+    tenant: str,
+    knowledge_base_ids: Sequence[str],
+    chunk_ids: Sequence[int],
+    only: PassageFilter,
+) -> dict[int, Passage]:
+    if not chunk_ids:
+        return {}
+    query = gate if only.is_open() else gate.where(*_conditions(only))
+    asked = {"chunk_ids": list(chunk_ids), "of_tenant": tenant, "scope": list(knowledge_base_ids)}
+    with database.glance() as connection:
+        rows = connection.execute(query, asked).all()
+    return {row[0]: _passage(*row) for row in rows}
 
 
 def _passage(*columns: Any) -> Passage:

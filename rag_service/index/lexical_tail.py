@@ -99,12 +99,17 @@ class LexicalTail:
 
     def scores(self, matches: TailMatches, query: WeightedTerms, average_length: float) -> Reals:
         """The score of every row, in row order, not yet divided by `query.most`."""
-        if not len(matches.rows):
-            return np.zeros(len(self))
-        lengths = quantised_lengths(self.lengths[matches.rows])
-        added = query.weights[matches.owners] * term_scores(matches.counts.astype(np.float64), lengths, average_length)
-        scores: Reals = np.bincount(matches.rows, weights=added, minlength=len(self)).astype(np.float64)
-        return scores
+        return row_scores(self.lengths, matches, query, average_length)
+
+
+def row_scores(lengths: Integers, matches: TailMatches, query: WeightedTerms, average_length: float) -> Reals:
+    """The score of every row, given how many terms each has, not yet divided by `query.most`."""
+    if not len(matches.rows):
+        return np.zeros(len(lengths))
+    matched = quantised_lengths(lengths[matches.rows])
+    added = query.weights[matches.owners] * term_scores(matches.counts.astype(np.float64), matched, average_length)
+    scores: Reals = np.bincount(matches.rows, weights=added, minlength=len(lengths)).astype(np.float64)
+    return scores
 
 
 def _with(parts: tuple[_Part, ...], last: _Part) -> tuple[_Part, ...]:

@@ -54,7 +54,7 @@ class View:
         search = _Search(self, vector, tuple(dict.fromkeys(terms)))
         hits = search.hits(limit)
         weights = dict(zip(search.query.terms, search.query.idf.tolist(), strict=True))
-        return Candidates(self.revision, hits, len(hits) == self.live, weights)
+        return Candidates(self.revision, hits, len(hits) == self.live, weights, self.base.revision)
 
 
 class _Search:

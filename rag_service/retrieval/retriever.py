@@ -47,6 +47,7 @@ class Retriever:
             revision={kb: candidates.revision for kb, candidates in found.items()},
             passages=passages,
             term_weights=_heaviest([candidates.term_weights for candidates in found.values()]),
+            base_revision={kb: candidates.base_revision for kb, candidates in found.items()},
         )
 
     def _select(
