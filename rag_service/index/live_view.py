@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from rag_service.errors import IndexDamaged, InvalidInput, NotFound, StorageFull
 from rag_service.index import segments
+from rag_service.index.dense import Bytes, DenseBase
 from rag_service.index.segments import Base
 from rag_service.index.view import View
 from rag_service.ports import Candidates, ChangeFeed, Segment
@@ -57,14 +58,23 @@ class LiveIndex:
     """Implements `ports.Index` over segment files below `root` and the change feed of SQL.
 
     `heal` rebuilds a knowledge base's segment from SQL, commits it and returns it; it is called at most once at a time
-    for a knowledge base, when its newest segment is missing or damaged.
+    for a knowledge base, when its newest segment is missing or damaged. `dense_base` makes a dense base of its verified
+    bytes: `Gpu.base` where a GPU searches.
     """
 
-    def __init__(self, root: Path, feed: ChangeFeed, dimensions: int, heal: Callable[[str], Segment]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        feed: ChangeFeed,
+        dimensions: int,
+        heal: Callable[[str], Segment],
+        dense_base: Callable[[Bytes], DenseBase] = DenseBase.deserialised,
+    ) -> None:
         self._root = root
         self._feed = feed
         self._dimensions = dimensions
         self._heal = heal
+        self._dense_base = dense_base
         self._shelves: dict[str, _Shelf] = {}
 
     def search(
@@ -197,7 +207,7 @@ class LiveIndex:
         return None
 
     def _read(self, segment: Segment) -> Base:
-        base = segments.load(self._root, segment)
+        base = segments.load(self._root, segment, self._dense_base)
         if base.dense.dimensions != self._dimensions:
             raise IndexDamaged(
                 f"segment {segment.id} has {base.dense.dimensions} dimensions, not {self._dimensions}",

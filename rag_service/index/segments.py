@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from rag_service.errors import IndexDamaged, StorageFull
-from rag_service.index.dense import DenseBase, DenseBuilder
+from rag_service.index.dense import Bytes, DenseBase, DenseBuilder
 from rag_service.index.lexical import LexicalBase, LexicalWriter
 from rag_service.ports import IndexRow, Segment, SegmentFile
 
@@ -83,7 +83,7 @@ def build(
     return Segment(segment_id, knowledge_base_id, revision, chunks, embedder, files)
 
 
-def load(root: Path, segment: Segment) -> Base:
+def load(root: Path, segment: Segment, dense_base: Callable[[Bytes], DenseBase] = DenseBase.deserialised) -> Base:
     """The verified segment in memory; IndexDamaged names the file that is missing, superfluous or not as recorded."""
     folder = root / segment.knowledge_base_id / segment.id
     recorded = {file.path: file for file in segment.files}
@@ -94,7 +94,7 @@ def load(root: Path, segment: Segment) -> Base:
     for path in recorded.keys() - contents.keys():
         _verified(folder, segment, recorded[path])
     meta = json.loads(contents["meta.json"])
-    dense = DenseBase.deserialised(np.frombuffer(contents["dense.faiss"], dtype=np.uint8))
+    dense = dense_base(np.frombuffer(contents["dense.faiss"], dtype=np.uint8))
     lexical = LexicalBase.opened(folder / "lexical", meta["tokens"])
     if not len(dense) == lexical.chunks == meta["chunks"] == segment.chunks:
         raise _damaged(segment, "meta.json", "does not have the number of chunks recorded")
