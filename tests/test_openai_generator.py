@@ -476,10 +476,12 @@ def test_a_refusal_whose_explanation_breaks_off_is_still_final(engine: Engine, b
 @pytest.mark.parametrize(
     ("header", "least", "most"),
     [("12", 12, 12), ("0", 1, 1), ("-3", 1, 1), ("soon", 1, 1), ("nan", 1, 1), ("1e999", 1, 1),
-     (format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True), 3500, 3601),
+     ("in an hour", 3500, 3601),
      ("Wed, 21 Oct 2015 07:28:00 GMT", 1, 1)],
 )  # fmt: skip
 def test_retry_after_comes_as_seconds_or_as_a_date(header: str, least: int, most: int):
+    if header == "in an hour":
+        header = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
     fault = refusal(429, {"retry-after": header}, b"", None, ids_sent=True)
     assert least <= fault.error.data["retry_after_seconds"] <= most
 
