@@ -33,6 +33,16 @@ class TokenCounter(Protocol):
         ...
 
 
+class Entailment(Protocol):
+    """An NLI cross-encoder."""
+
+    name: str
+
+    def judge(self, premise: str, hypothesis: str) -> tuple[float, float]:
+        """Probabilities that `premise` entails `hypothesis`, and that it contradicts it."""
+        ...
+
+
 Delivery = str | Finished | YoujuError
 
 
