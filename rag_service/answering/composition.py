@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rag_service.answering.evidence import Evidence
+from rag_service.answering.marks import marked
 from rag_service.types import Citation
 
-_ENDING = re.compile(r"(?:[。！？；…!?;.]+[」』”’\"')）\]】》]*)?$")
 _CJK_ENDING = re.compile(r"[\u3000-\u9fff\uff00-\uffef][”’]?$")
 
 
@@ -34,17 +34,9 @@ def compose(evidence: Sequence[Evidence]) -> Composed:
         if text:
             text += "" if _CJK_ENDING.search(text) else " "
         begin = len(text)
-        text += _marked(one.sentence.text, marker)
+        text += marked(one.sentence.text, (marker,))
         citations.append(_citation(one, marker, begin, len(text)))
     return Composed(text, tuple(citations))
-
-
-def _marked(sentence: str, marker: int) -> str:
-    ending = _ENDING.search(sentence)
-    at = ending.start() if ending else len(sentence)
-    body = sentence[:at]
-    gap = " " if body[-1:].isascii() and body[-1:].isalnum() else ""
-    return f"{body}{gap}[{marker}]{sentence[at:]}"
 
 
 def _citation(evidence: Evidence, marker: int, begin: int, end: int) -> Citation:
