@@ -20,14 +20,16 @@ from pydantic import BaseModel
 from ingest.__main__ import work
 from ingest.bootstrap import open_ingestion
 from rag_service import config, console
-from rag_service.answering.ask import Question
+from rag_service.answering.question import Question
 from rag_service.api.app import DEFAULT_TENANT, create_app
 from rag_service.api.context import asked
-from rag_service.api.shapes import answer_shape, retrieval_shape
+from rag_service.api.shapes import ReplayShape, answer_shape, retrieval_shape
 from rag_service.bootstrap import Storage, open_service, open_storage
 from rag_service.config import Settings
 from rag_service.errors import InvalidConfiguration, NotFound, YoujuError
 from rag_service.folder import FolderIngest, IngestReport
+from rag_service.inference.model_directory import write_tokenizer
+from rag_service.prompting import tokenizer
 from rag_service.supervisor import Supervisor
 from rag_service.types import PassageFilter
 from rag_service.verify import differences
@@ -88,6 +90,7 @@ def serve(
             )  # fmt: skip
         finally:
             supervisor.stop()
+            service.close()
             storage.close()
 
 
@@ -136,7 +139,8 @@ def ask(
     """Ask a question; the answer and its citations are stored like any other."""
     with _storage(config_file, data) as storage:
         question = Question(tenant, asked(storage, query), (storage.knowledge_bases.named(tenant, kb).id,))
-        made = open_service(storage).asker.ask(question)
+        with closing(open_service(storage)) as service:
+            made = service.asker.ask(question)
     if as_json:
         _print_shape(answer_shape(made))
     else:
@@ -156,11 +160,41 @@ def search(
     """Show the passages a question finds, with the scores of both legs."""
     with _storage(config_file, data) as storage:
         text, scope = asked(storage, query), storage.knowledge_bases.named(tenant, kb).id
-        found = open_service(storage).retriever.retrieve(tenant, [scope], text, top_k, PassageFilter())
+        found = open_service(storage, generates=False).retriever.retrieve(tenant, [scope], text, top_k, PassageFilter())
     if as_json:
         _print_shape(retrieval_shape(found, explain=True))
     else:
         console.passages(found.passages)
+
+
+@app.command()
+def replay(
+    answer_id: Annotated[str, typer.Argument(callback=_utf8)],
+    data: Data = None,
+    config_file: Config = None,
+    tenant: Tenant = DEFAULT_TENANT,
+    as_json: Json = False,
+) -> None:
+    """Make a stored answer again: retrieval, prompt, text. Exit code 0 only if all are equal."""
+    with _storage(config_file, data) as storage, closing(open_service(storage)) as service:
+        made = service.replayer.replay(tenant, answer_id)
+    if as_json:
+        _print_shape(ReplayShape.model_validate(made))
+    else:
+        console.replay(made)
+    raise typer.Exit(0 if made.retrieval_equal and made.prompt_equal and made.text_equal else 1)
+
+
+@app.command("tokenizer")
+def correct_tokenizer(
+    model: Annotated[Path, typer.Argument(help="A model directory.", exists=True, file_okay=False)],
+    data: Data = None,
+    config_file: Config = None,
+) -> None:
+    """Write the prompts' own tokenizer into a model directory, so that every engine reads text as Youju does."""
+    with _settings(config_file, data=data) as settings:
+        write_tokenizer(model, tokenizer.content(settings.tokenizer))
+    console.out.print(f"{model}: tokenizer.json and tokenizer_config.json are those of {settings.tokenizer}")
 
 
 @app.command()

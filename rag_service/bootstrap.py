@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from rag_service.answering.ask import Asker
+from rag_service.answering.assembly import Assembly
+from rag_service.answering.prompts import Prompts
+from rag_service.answering.replay import Replayer
+from rag_service.answering.rewriter import Rewriter
+from rag_service.answering.verification.verifier import Verifier
 from rag_service.blobs import BlobStore
 from rag_service.config import Settings
 from rag_service.db import schema
@@ -15,17 +21,26 @@ from rag_service.db.answers import Answers
 from rag_service.db.conversations import Conversations
 from rag_service.db.documents import Documents
 from rag_service.db.feed import SqlChangeFeed
+from rag_service.db.feedback import Feedback
 from rag_service.db.jobs import Jobs
 from rag_service.db.keys import Keys
 from rag_service.db.knowledge_bases import KnowledgeBases
-from rag_service.db.passages import SqlPassageStore
+from rag_service.db.packing_reports import PackingReports
+from rag_service.db.passages import PastPassageStore, SqlPassageStore
 from rag_service.db.sessions import Database
+from rag_service.db.unanswered import Unanswered
+from rag_service.generators import OpenGenerator, open_entailment, open_generator
 from rag_service.index import segments
+from rag_service.index.dense import DenseBase
+from rag_service.index.gpu import Gpu
 from rag_service.index.live_view import LiveIndex
+from rag_service.index.past import PastIndex
 from rag_service.index.rebuild import Rebuilder
 from rag_service.inference.use_multilingual import UseMultilingual
 from rag_service.intake import Intake
-from rag_service.prompting import tokenizer
+from rag_service.prompting import template, tokenizer, wording
+from rag_service.prompting.packer import Packer
+from rag_service.prompting.prompt_format import PromptFormat
 from rag_service.retrieval.retriever import Retriever
 
 log = logging.getLogger(__name__)
@@ -75,7 +90,17 @@ class Service:
     index: LiveIndex
     retriever: Retriever
     asker: Asker
+    replayer: Replayer
+    packing_reports: PackingReports
+    feedback: Feedback
+    unanswered: Unanswered
+    generator: OpenGenerator | None
     loaded: threading.Event
+
+    def close(self) -> None:
+        """Ends the replies under way; the storage stays open."""
+        if self.generator is not None:
+            self.generator.close()
 
     def preload(self) -> None:
         """Bring every knowledge base's index into memory; questions asked meanwhile load what they need."""
@@ -100,20 +125,36 @@ def open_storage(settings: Settings) -> Storage:
     )  # fmt: skip
 
 
-def open_service(storage: Storage) -> Service:
+def open_service(storage: Storage, *, generates: bool = True) -> Service:
+    """Loads every model there is, the generator only if it `generates`. Raises InvalidConfiguration."""
+    settings, database = storage.settings, storage.database
+    prompt_format = PromptFormat(tokenizer.load(settings.tokenizer), template.load(settings.template), settings.spacing)
+    prompt_format.demand_tokens()
+    generator = open_generator(settings, prompt_format.tokenizer) if generates else None
     embedder = UseMultilingual()
     rebuilder = Rebuilder(storage.index_root, storage.feed, storage.feed, embedder.name, embedder.dimensions)
-    index = LiveIndex(storage.index_root, storage.feed, embedder.dimensions, rebuilder.rebuild)
-    store = SqlPassageStore(storage.database)
+    dense_base = Gpu().base if settings.index == "faiss-gpu" else DenseBase.deserialised
+    index = LiveIndex(storage.index_root, storage.feed, embedder.dimensions, rebuilder.rebuild, dense_base)
+    store = SqlPassageStore(database)
     retriever = Retriever(embedder, index, store)
-    conversations, answers = Conversations(storage.database), Answers(storage.database)
-    asker = Asker(
-        storage.knowledge_bases,
-        conversations,
-        answers,
-        retriever,
-        store,
-        embedder,
-        tokenizer.load(storage.settings.tokenizer),
+    conversations, answers = Conversations(database), Answers(database)
+    prompts = Prompts(Packer(prompt_format, wording.load()), settings.window_tokens, settings.reply_tokens)
+    assembly = Assembly(Verifier(embedder, open_entailment(settings)), settings.unsupported, prompts.refusals())
+    rewriter = Rewriter(
+        prompts, generator if settings.rewriting == "generator" else None, enabled=settings.rewriting != "off"
     )
-    return Service(storage, conversations, answers, store, index, retriever, asker, threading.Event())
+    asker = Asker(
+        storage.knowledge_bases, conversations, answers, retriever, store, embedder, prompts, assembly, rewriter,
+        generator, fall_back=settings.generator_fallback == "extractive",
+    )  # fmt: skip
+
+    def past_retriever(revisions: Mapping[str, int], base_revisions: Mapping[str, int]) -> Retriever:
+        past = PastIndex(storage.feed, revisions, embedder.dimensions, base_revisions)
+        return Retriever(embedder, past, PastPassageStore(database, revisions))
+
+    return Service(
+        storage=storage, conversations=conversations, answers=answers, store=store, index=index, retriever=retriever,
+        asker=asker, replayer=Replayer(answers, conversations, past_retriever, embedder, prompts, generator),
+        packing_reports=PackingReports(database), feedback=Feedback(database), unanswered=Unanswered(database),
+        generator=generator, loaded=threading.Event(),
+    )  # fmt: skip

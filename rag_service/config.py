@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from rag_service.errors import InvalidConfiguration
 
 PREFIX = "YOUJU_"
+LEAST_PROMPT_TOKENS = 400
 
 
 class Settings(BaseSettings):
@@ -70,6 +71,22 @@ class Settings(BaseSettings):
     parse_seconds: float = Field(120.0, gt=0, description="Wall time one document may take to parse.")
     parse_memory_bytes: int = Field(2_000_000_000, ge=200_000_000, description="Address space of a parse.")
     compact_after_chunks: int = Field(2_000, ge=1, description="Smallest tail that is folded into a new base.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        faults = []
+        if self.generator == "openai" and self.generator_url is None:
+            faults.append("generator openai needs generator_url, such as http://127.0.0.1:8001/v1")
+        if self.generator != "extractive" and self.window_tokens - self.reply_tokens < LEAST_PROMPT_TOKENS:
+            faults.append(
+                f"window_tokens {self.window_tokens} - reply_tokens {self.reply_tokens} leaves less than"
+                f" {LEAST_PROMPT_TOKENS} for instructions, question and passages"
+            )
+        if self.rewriting == "generator" and self.generator == "extractive":
+            faults.append("rewriting by the generator needs one: generator is extractive")
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
 
     @classmethod
     def settings_customise_sources(

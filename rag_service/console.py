@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from rag_service.answering.replay import Replay
 from rag_service.db.keys import ApiKey
 from rag_service.types import Answer, Citation, RankedPassage
 
@@ -22,6 +23,13 @@ def answer(made: Answer) -> None:
     for citation in made.citations:
         out.print(f"  [cyan]\\[{citation.marker}][/cyan] {escape(place(citation))}")
         out.print(f"      {escape(_one_line(citation.quote))}", style="dim")
+
+
+def replay(made: Replay) -> None:
+    for what, equal in (("retrieval", made.retrieval_equal), ("prompt", made.prompt_equal), ("text", made.text_equal)):
+        out.print(f"{what}: {'equal' if equal else 'differs'}", style="" if equal else "yellow")
+    for line in made.diff:
+        out.print(f"  {escape(line)}", style="dim")
 
 
 def place(citation: Citation) -> str:

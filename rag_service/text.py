@@ -18,6 +18,7 @@ _CJK_RUN = re.compile(f"[{_HAN}{_KANA}]+")
 _CJK_CHARACTER = re.compile(f"[{_HAN}{_KANA}]")
 _WORD_RUN = re.compile(r"[^\W_]+")
 _SCRIPT_RUN = re.compile(f"[{_HAN}{_KANA}]+|[^{_HAN}{_KANA}]+")
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _LATIN_WORD = re.compile(r"[A-Za-z]+")
 
 
@@ -43,6 +44,11 @@ def lexical_terms(text: str) -> list[str]:
             else:
                 terms.append(part)
     return terms
+
+
+def storable(text: str) -> str:
+    """`text` with U+FFFD for what no database holds as text: U+0000, and half of a surrogate pair."""
+    return _UNSTORABLE.sub("\ufffd", text)
 
 
 def in_context(headings: Sequence[str], text: str) -> str:
@@ -113,6 +119,11 @@ def sentences(text: str, start: int = 0, end: int | None = None) -> Iterator[tup
         yield from _trimmed(text, begin, match.end())
         begin = match.end()
     yield from _trimmed(text, begin, stop)
+
+
+def may_end_a_sentence(piece: str) -> bool:
+    """Whether a sentence can end somewhere in `piece`: false for nearly every piece of a text that is being written."""
+    return _BOUNDARY.search(piece) is not None or "." in piece
 
 
 def _is_boundary(text: str, begin: int, match: re.Match[str]) -> bool:

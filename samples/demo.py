@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rag_service import config, console
-from rag_service.answering.ask import Question
+from rag_service.answering.question import Question
 from rag_service.bootstrap import open_service, open_storage
 from rag_service.types import Answer
 

@@ -74,6 +74,8 @@ class Contract:
                     yield from [] if [] in tried else [f"{at}: {tried}"]
                 case "enum":
                     yield from [] if value in told else [f"{at}: {value!r} is not in {told}"]
+                case "const":
+                    yield from [] if value == told else [f"{at}: {value!r} is not {told!r}"]
                 case "format":
                     yield from _misformatted(told, value, at)
                 case "required":

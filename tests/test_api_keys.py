@@ -138,21 +138,31 @@ TAKING_IDS: dict[str, tuple[str, dict[str, Any] | None]] = {
     "GET /v1/jobs/{job}": ("job", None),
     "GET /v1/jobs/{job}/events": ("job", None),
     "GET /v1/answers/{answer}": ("answer", None),
+    "GET /v1/answers/{answer}/packing": ("answer", None),
+    "POST /v1/answers/{answer}/replay": ("answer", {}),
+    "PUT /v1/answers/{answer}/feedback": ("answer", {"rating": 1}),
+    "GET /v1/models/{model}": ("kb", None),
     "GET /v1/conversations/{conversation}": ("conversation", None),
     "DELETE /v1/conversations/{conversation}": ("conversation", None),
     "GET /v1/conversations/{conversation}/messages": ("conversation", None),
     "POST /v1/retrieve": ("kb", {"query": "secret", "knowledge_base_ids": ["{kb}"]}),
     "POST /v1/answers": ("kb", {"query": "secret", "knowledge_base_ids": ["{kb}"]}),
+    "POST /v1/pack": ("kb", {"query": "secret", "knowledge_base_ids": ["{kb}"]}),
+    "POST /v1/chat/completions": ("kb", {"messages": [{"role": "user", "content": "secret"}], "model": "{kb}"}),
     "POST /v1/conversations": ("kb", {"knowledge_base_ids": ["{kb}"]}),
 }
 
 
 def call(client: TestClient, operation: str, name: str, value: str, body: dict[str, Any] | None) -> Any:
     method, path = operation.split(" ")
-    filled = None if body is None else {k: [value] if v == [f"{{{name}}}"] else v for k, v in body.items()}
+    mine = {f"{{{name}}}": value}
+    filled = None if body is None else {
+        k: [mine.get(v[0], v[0])] if isinstance(v, list) and isinstance(v[0], str) else mine.get(str(v), v)
+        for k, v in body.items()
+    }  # fmt: skip
     if path.endswith("/documents") and method == "POST":
         return client.post(path.replace("{kb}", value), files={"files": ("a.txt", b"planted")})
-    return client.request(method, path.replace(f"{{{name}}}", value), json=filled)
+    return client.request(method, re.sub(r"\{\w+\}", value, path), json=filled)
 
 
 @pytest.mark.parametrize("operation", TAKING_IDS)
@@ -176,7 +186,7 @@ def _with(value: Any, old: str, new: str) -> Any:
         return {name: _with(member, old, new) for name, member in value.items()}
     if isinstance(value, list):
         return [_with(member, old, new) for member in value]
-    return new if value == old else value
+    return value.replace(old, new) if isinstance(value, str) else value
 
 
 def _kinds_of_header(response: Any) -> set[str]:
@@ -191,7 +201,7 @@ def test_the_operations_above_are_all_that_take_an_id(nobody: TestClient) -> Non
         for method in operations
         if "{" in path
     }
-    in_body = {"POST /v1/retrieve", "POST /v1/answers", "POST /v1/conversations"}
+    in_body = {f"POST /v1/{path}" for path in ("retrieve", "pack", "answers", "conversations", "chat/completions")}
 
     assert set(TAKING_IDS) == in_path | in_body
 

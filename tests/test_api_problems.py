@@ -205,6 +205,9 @@ def test_openapi_describes_every_operation_and_no_more(client: TestClient) -> No
     described = {f"{method.upper()} {path}" for path, operations in paths.items() for method in operations}
     assert described == {
         "GET /healthz", "GET /readyz",
+        "POST /v1/pack", "GET /v1/answers/{answer}/packing", "POST /v1/answers/{answer}/replay",
+        "PUT /v1/answers/{answer}/feedback", "GET /v1/unanswered",
+        "GET /v1/models", "GET /v1/models/{model}", "POST /v1/chat/completions",
         "GET /v1/knowledge-bases", "POST /v1/knowledge-bases", "GET /v1/knowledge-bases/{kb}",
         "PATCH /v1/knowledge-bases/{kb}", "DELETE /v1/knowledge-bases/{kb}",
         "GET /v1/knowledge-bases/{kb}/documents", "POST /v1/knowledge-bases/{kb}/documents",

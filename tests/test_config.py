@@ -73,6 +73,34 @@ def test_every_fault_is_reported_at_once(tmp_path: Path, monkeypatch: pytest.Mon
     assert len(found) == 6
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"generator": "openai"}, "generator_url"),
+        ({"generator": "transformers", "window_tokens": 1_024, "reply_tokens": 900}, "reply_tokens"),
+        ({"rewriting": "generator"}, "rewriting"),
+        ({"generator_url": "127.0.0.1:8001"}, "generator_url"),
+        ({"index": "faiss-tpu"}, "index"),
+        ({"spacing": "wide"}, "spacing"),
+        ({"generator_fallback": "oracle"}, "generator_fallback"),
+        ({"generator_quantization": "3bit"}, "generator_quantization"),
+    ],
+    ids=str,
+)
+def test_settings_that_do_not_fit_together_are_a_fault(given: dict[str, object], told: str) -> None:
+    assert told in " ".join(faults(**given))
+
+
+def test_a_generators_key_is_a_secret_and_may_lie_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "key").write_text("sk-hunter2\n")
+    monkeypatch.setenv("YOUJU_GENERATOR_API_KEY_FILE", str(tmp_path / "key"))
+    settings = config.load()
+
+    assert settings.generator_api_key is not None
+    assert settings.generator_api_key.get_secret_value() == "sk-hunter2"
+    assert "hunter2" not in repr(settings) + str(config.shown(settings))
+
+
 @pytest.mark.parametrize("text", ["workers = ", "= 2", "workers = 2\nworkers = 3"])
 def test_a_broken_config_file_is_a_fault(tmp_path: Path, text: str) -> None:
     [found] = faults(config=toml(tmp_path, text))

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from passages import ranked
 from rooms import TENANT, Room
+from sqlalchemy import event, insert, text
 from test_db_publication import in_threads
 
-from rag_service.db.answers import Answers
+from rag_service.db.answers import Answers, Provenance
 from rag_service.db.conversations import Conversations
 from rag_service.db.sessions import new_id
+from rag_service.db.tables import answers as answers_table
+from rag_service.db.tables import messages
 from rag_service.errors import NameTaken, NotFound, Unauthenticated
-from rag_service.types import Answer, Citation, Usage
+from rag_service.types import Answer, Citation, Turn, Usage
 
 CITATION = Citation(
     marker=1, document_id="d", document_version=1, filename="手册.md", chunk_id=2**40, page=None, headings=("年假",),
     char_start=3, char_end=9, quote="十二天年假。", answer_start=0, answer_end=9, verdict="supported", score=0.8312,
 )  # fmt: skip
+MADE = Provenance("年假几天？")
 
 
 def answer(**changes: object) -> Answer:
@@ -83,7 +88,7 @@ def test_a_knowledge_base_counts_what_is_live(room: Room) -> None:
 
 def test_an_answer_is_stored_as_it_was_given(answers: Answers, conversations: Conversations) -> None:
     shown = [ranked("十二天年假。", 0.9, 2**40), ranked("病假另计。", 0.5, 7)]
-    stored = answers.record(TENANT, answer(), ["kb"], shown)
+    stored = answers.record(TENANT, answer(), ["kb"], shown, MADE)
     assert answers.get(TENANT, stored.id) == stored
     assert stored.created_at > 1_700_000_000
     opened = conversations.get(TENANT, stored.conversation_id)
@@ -98,7 +103,7 @@ def test_an_answer_is_stored_as_it_was_given(answers: Answers, conversations: Co
 def test_an_answer_stays_readable_after_its_document_is_deleted(room: Room, answers: Answers) -> None:
     [document_id] = room.ready("十二天年假。")
     cited = answer(citations=(replace(CITATION, document_id=document_id),))
-    stored = answers.record(TENANT, cited, [room.kb], [])
+    stored = answers.record(TENANT, cited, [room.kb], [], MADE)
     room.storage.delete_document(TENANT, document_id)
     assert answers.get(TENANT, stored.id) == stored
 
@@ -106,9 +111,9 @@ def test_an_answer_stays_readable_after_its_document_is_deleted(room: Room, answ
 def test_a_conversation_keeps_its_turns_in_order_and_takes_its_answers_with_it(
     answers: Answers, conversations: Conversations
 ) -> None:
-    first = answers.record(TENANT, answer(), ["kb"], [])
+    first = answers.record(TENANT, answer(), ["kb"], [], MADE)
     for number in range(4):
-        answers.record(TENANT, answer(conversation_id=first.conversation_id, query=f"q{number}"), ["kb"], [])
+        answers.record(TENANT, answer(conversation_id=first.conversation_id, query=f"q{number}"), ["kb"], [], MADE)
     seen, cursor = [], None
     while True:
         page = conversations.messages(TENANT, first.conversation_id, 3, cursor)
@@ -121,14 +126,81 @@ def test_a_conversation_keeps_its_turns_in_order_and_takes_its_answers_with_it(
         answers.get(TENANT, first.id)
 
 
+def test_the_newest_turns_come_oldest_first_and_a_refused_question_without_an_answer(
+    answers: Answers, conversations: Conversations
+) -> None:
+    first = answers.record(TENANT, answer(query="q0", text="a0"), ["kb"], [], MADE)
+    opened, ids = first.conversation_id, [first.id]
+    for number in range(1, 6):
+        made = answer(conversation_id=opened, query=f"q{number}", text=f"a{number}")
+        if number == 4:
+            made = replace(made, outcome="refused", refusal="insufficient", citations=())
+        ids.append(answers.record(TENANT, made, ["kb"], [], MADE).id)
+    answers.record(TENANT, answer(query="elsewhere"), ["kb"], [], MADE)
+
+    whole = conversations.turns(TENANT, opened, 60)
+
+    assert whole == tuple(Turn(ids[n], f"q{n}", "" if n == 4 else f"a{n}") for n in range(6))
+    assert conversations.turns(TENANT, opened, 2) == whole[-2:]
+    assert conversations.turns(TENANT, opened, 0) == ()
+    assert conversations.turns_of(TENANT, [ids[4], "unknown", ids[0]]) == (whole[4], whole[0])
+    assert conversations.turns_of("other", ids) == conversations.turns_of(TENANT, []) == ()
+    with pytest.raises(NotFound):
+        conversations.turns("other", opened, 2)
+
+
+def test_the_end_of_a_long_conversation_is_read_by_index(room: Room, conversations: Conversations) -> None:
+    opened = [conversations.create(TENANT, "long", []).id for _ in range(10)]
+    for conversation_id in opened:
+        fill(room, conversation_id, 300)
+    plan = plan_of(room, lambda: conversations.turns(TENANT, opened[3], 60))
+    assert "ix_messages_conversation_id_id" in plan
+
+
+def plan_of(room: Room, call: Callable[[], object]) -> str:
+    """How the database goes about the statement that reads answers in `call`."""
+    seen: list[tuple[str, Any]] = []
+
+    def watch(connection: Any, cursor: Any, statement: str, parameters: Any, *rest: Any) -> None:
+        if "FROM answers" in statement:
+            seen.append((statement, parameters))
+
+    event.listen(room.storage.database.engine, "before_cursor_execute", watch)
+    call()
+    event.remove(room.storage.database.engine, "before_cursor_execute", watch)
+    [(statement, parameters)] = seen
+    explain = "EXPLAIN QUERY PLAN" if room.storage.database.dialect == "sqlite" else "EXPLAIN"
+    with room.storage.database.read() as connection:
+        return str([*connection.exec_driver_sql(f"{explain} {statement}", parameters)])
+
+
+def fill(room: Room, opened: str, turns: int) -> None:
+    said = [{"id": new_id(), "conversation_id": opened} | ANY for _ in range(turns)]
+    told = [
+        {"role": role, "answer_id": answer_id, "conversation_id": opened, "content": "", "created_at": 0.0}
+        for one in said
+        for role, answer_id in (("user", None), ("assistant", one["id"]))
+    ]
+    with room.storage.database.write() as connection:
+        connection.execute(insert(answers_table), said)
+        connection.execute(insert(messages), told)
+        connection.execute(text("ANALYZE"))
+
+
+ANY = {
+    "tenant": TENANT, "query": "q", "knowledge_base_ids": [], "outcome": "answered", "text": "a", "language": "en",
+    "generator": "extractive", "revision": {}, "usage": {}, "timings_ms": {}, "created_at": 0.0,
+}  # fmt: skip
+
+
 def test_an_answer_to_a_conversation_that_is_gone_is_not_stored(answers: Answers, conversations: Conversations) -> None:
     opened = conversations.create(TENANT, "title", [])
     late = answer(conversation_id=opened.id)
     with pytest.raises(NotFound):
-        answers.record("other", late, [], [])
+        answers.record("other", late, [], [], MADE)
     conversations.delete(TENANT, opened.id)
     with pytest.raises(NotFound):
-        answers.record(TENANT, late, [], [])
+        answers.record(TENANT, late, [], [], MADE)
     with pytest.raises(NotFound):
         answers.get(TENANT, late.id)
 
@@ -139,14 +211,14 @@ def test_answering_while_the_conversation_is_deleted_ends_in_not_found_at_worst(
     for _ in range(10):
         opened = conversations.create(TENANT, "title", [])
         works: list[Callable[[], object]] = [
-            lambda c=opened.id: answers.record(TENANT, answer(conversation_id=c), [], []),
+            lambda c=opened.id: answers.record(TENANT, answer(conversation_id=c), [], [], MADE),
             lambda c=opened.id: conversations.delete(TENANT, c),
         ]
         assert {type(error) for error in in_threads(*works)} <= {NotFound}
 
 
 def test_another_tenants_answers_and_conversations_do_not_exist(answers: Answers, conversations: Conversations) -> None:
-    stored = answers.record(TENANT, answer(), ["kb"], [])
+    stored = answers.record(TENANT, answer(), ["kb"], [], MADE)
     for call in (
         lambda: answers.get("other", stored.id),
         lambda: conversations.get("other", stored.conversation_id),

@@ -18,7 +18,7 @@ from sqlalchemy import select, text
 
 from ingest.bootstrap import open_ingestion
 from rag_service import config
-from rag_service.answering.ask import Question
+from rag_service.answering.question import Question
 from rag_service.bootstrap import open_service, open_storage
 from rag_service.db.sessions import Database
 from rag_service.db.tables import now

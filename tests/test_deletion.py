@@ -21,8 +21,8 @@ from rooms import TENANT, Room, open_room, vectors_of
 from test_db_publication import in_threads
 
 from ingest.compactor import Compactor, clear_leftovers
-from rag_service.answering.ask import Question
 from rag_service.answering.events import Event, Retrieved
+from rag_service.answering.question import Question
 from rag_service.bootstrap import EMBEDDER, Service
 from rag_service.db.feed import SqlSnapshot
 from rag_service.db.jobs import Claim

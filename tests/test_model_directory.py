@@ -25,11 +25,11 @@ from rag_service.inference.model_directory import (
     check_quantization,
     check_tokenizer,
     inspect,
-    locate,
     tokenizer_trap,
     write_tokenizer,
 )
 from rag_service.inference.model_loading import FreeMemory, free_memory, load
+from rag_service.inference.model_location import locate
 from rag_service.inference.transformers_generator import Prompts, open_generator
 from rag_service.inference.transformers_reply import TimeLimits
 from rag_service.prompting import tokenizer

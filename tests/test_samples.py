@@ -13,7 +13,7 @@ from conftest import SAMPLES, TENANT
 
 from ingest.bootstrap import open_ingestion
 from rag_service import config
-from rag_service.answering.ask import Question
+from rag_service.answering.question import Question
 from rag_service.answering.refusal import sentence
 from rag_service.bootstrap import Service, open_service, open_storage
 from rag_service.folder import FolderIngest, IngestReport

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import time
 import unicodedata
 from itertools import pairwise
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rag_service.text import fold, in_context, language_of, lexical_terms, sentences
+from rag_service.text import fold, in_context, language_of, lexical_terms, may_end_a_sentence, sentences, storable
 
 PIECES = [
     "年假", "五天。", "他说：“好的。”", "「真的吗？」", "3.14", "第 2 条；", "……", "！", "\n", "\n\n", " ", "　", "\t",
@@ -195,3 +196,20 @@ def test_context_ends_with_the_text_and_names_every_heading(headings: list[str],
 
 def test_headings_the_text_begins_with_are_not_said_twice() -> None:
     assert in_context(("手册", "年假"), "## 年假\n五天。") == "手册\n## 年假\n五天。"
+
+
+@given(st.text())
+def test_what_is_made_storable_is_utf8_without_nul_and_otherwise_the_same(text: str) -> None:
+    made = storable(text)
+
+    assert "\x00" not in made.encode("utf-8").decode("utf-8")
+    assert [b for a, b in zip(text, made, strict=True) if a != b] == ["\ufffd"] * len(
+        re.findall("[\x00\ud800-\udfff]", text)
+    )
+
+
+@given(st.lists(st.text("ab。.!? \n…；;", max_size=5), max_size=8))
+def test_where_no_piece_may_end_a_sentence_there_is_one_at_most(pieces: list[str]) -> None:
+    quiet = [piece for piece in pieces if not may_end_a_sentence(piece)]
+
+    assert len(list(sentences("".join(quiet)))) <= 1

@@ -1,46 +1,72 @@
-"""The use case: a question in, an answer with checked citations out, stored."""
+"""The use case: a question in, an answer with checked citations out, stored.
+
+It has three steps, so that nobody has to hold a thread or a database session while a model writes: `prepare`, `start`
+with what the generator then delivers, `conclude`. `ask` does all three in one thread.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from time import perf_counter
+from queue import SimpleQueue
 
-from rag_service.answering import composition, evidence, refusal
-from rag_service.answering.events import Cited, Delta, Done, Event, Retrieved
-from rag_service.answering.evidence import Evidence
-from rag_service.db.answers import Answers
+from rag_service.answering import extracts, marks, refusal
+from rag_service.answering.assembly import Assembled, Assembly, Checking
+from rag_service.answering.clock import Clock
+from rag_service.answering.events import Cited, Delta, Done, Event, Packed, Retrieved
+from rag_service.answering.extracts import Extracts
+from rag_service.answering.prompts import Prompts
+from rag_service.answering.question import Question
+from rag_service.answering.reply import Reply
+from rag_service.answering.rewriter import Rewriter
+from rag_service.db.answers import Answers, Provenance
 from rag_service.db.conversations import Conversations
 from rag_service.db.knowledge_bases import KnowledgeBases
 from rag_service.db.sessions import new_id
-from rag_service.errors import InvalidInput
-from rag_service.ports import Embedder, PassageStore, TokenCounter
+from rag_service.errors import (
+    GenerationFailed,
+    GeneratorTimeout,
+    GeneratorUnavailable,
+    InvalidInput,
+    Overloaded,
+    YoujuError,
+)
+from rag_service.ports import Delivery, Embedder, Generation, Generator, PassageStore
 from rag_service.retrieval.retriever import Retriever
+from rag_service.text import language_of
 from rag_service.types import (
     Answer,
     Language,
-    Outcome,
+    PackingReport,
     PassageFilter,
-    RankedPassage,
-    RefusalReason,
+    PromptPlan,
     Retrieval,
+    Sampling,
+    Turn,
     Usage,
 )
 
-GENERATOR = "extractive"
-_PASSAGES = 8
-_READ_FOR_SENTENCES = 5
-"""Sentences are taken from this many of the best passages (as measured, see `evidence`)."""
+PASSAGES = 8
+_TURNS = 60
+"""As many of the newest exchanges are read: more than a window holds."""
+_DOWN = (GeneratorUnavailable, GeneratorTimeout, GenerationFailed, Overloaded)
+"""What another generator may stand in for."""
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    tenant: str
-    query: str
-    knowledge_base_ids: tuple[str, ...]
-    conversation_id: str | None = None
-    language: Language | None = None
-    """Of refusals; None: the question's own."""
+class Prepared:
+    """A question with all that its answer is made from. `plan` is None where no model is to be asked."""
+
+    question: Question
+    answer_id: str
+    language: Language
+    history: tuple[Turn, ...]
+    retrieval: Retrieval
+    extracts: Extracts
+    plan: PromptPlan | None
+    sampling: Sampling | None
+    checking: Checking | None
+    clock: Clock
 
 
 class Asker:
@@ -52,94 +78,190 @@ class Asker:
         retriever: Retriever,
         store: PassageStore,
         embedder: Embedder,
-        tokens: TokenCounter,
+        prompts: Prompts,
+        assembly: Assembly,
+        rewriter: Rewriter,
+        generator: Generator | None,
+        *,
+        fall_back: bool,
     ) -> None:
+        """`generator` None: every answer is extractive. `fall_back`: extracts stand in for a generator that is down."""
         self._knowledge_bases = knowledge_bases
         self._conversations = conversations
         self._answers = answers
         self._retriever = retriever
         self._store = store
         self._embedder = embedder
-        self._tokens = tokens
+        self._prompts = prompts
+        self._assembly = assembly
+        self._rewriter = rewriter
+        self._generator = generator
+        self._fall_back = fall_back
 
-    def ask(self, question: Question, emit: Callable[[Event], None] = lambda event: None) -> Answer:
-        """Raises InvalidInput, NotFound. No database session is open while sentences are embedded."""
-        clock = _Clock()
-        self.demand_scope(question)
-        retrieval = self._retriever.retrieve(
-            question.tenant, question.knowledge_base_ids, question.query, _PASSAGES, PassageFilter()
-        )
-        emit(Retrieved(retrieval))
-        clock.lap("retrieve")
-        scored = self._scored(retrieval)
-        chosen = evidence.sufficient(scored, retrieval.query_language)
-        clock.lap("generate")
-        answer = self._answer(question, retrieval, scored, self._still_live(question, chosen))
-        clock.lap("verify")
-        answer = self._record(question, answer, retrieval.passages, clock)
-        emit(Delta(answer.text))
-        for citation in answer.citations:
-            emit(Cited(citation))
-        emit(Done(answer))
-        return answer
+    @property
+    def heeds_wishes(self) -> bool:
+        """Whether there is a generator to set."""
+        return self._generator is not None
 
     def demand_scope(self, question: Question) -> None:
-        """Raises InvalidInput, NotFound: what can be told before anything is streamed."""
+        """Raises InvalidInput, NotFound: what can be told before anything else."""
         if not question.knowledge_base_ids:
             raise InvalidInput("name at least one knowledge base")
+        if self._generator is None and question.wishes.any():
+            raise InvalidInput("there is no generator that heeds `generation`: answers are extracts")
         self._knowledge_bases.demand(question.tenant, question.knowledge_base_ids)
         if question.conversation_id is not None:
             self._conversations.get(question.tenant, question.conversation_id)
 
-    def _scored(self, retrieval: Retrieval) -> list[Evidence]:
-        sentences = evidence.candidates(retrieval.passages[:_READ_FOR_SENTENCES])
-        if not sentences:
-            return []
-        vectors = self._embedder.embed([retrieval.query, *(sentence.text for sentence in sentences)])
-        return evidence.score(sentences, vectors[1:], vectors[0], retrieval.term_weights)
-
-    def _still_live(self, question: Question, chosen: Sequence[Evidence]) -> tuple[Evidence, ...]:
-        """The gate once more, just before anything is cited: a document may have been deleted since retrieval."""
-        ids = [one.sentence.ranked.passage.chunk_id for one in chosen]
-        live = self._store.passages(question.tenant, question.knowledge_base_ids, ids, PassageFilter())
-        return tuple(one for one in chosen if one.sentence.ranked.passage.chunk_id in live)
-
-    def _answer(
-        self, question: Question, retrieval: Retrieval, scored: Sequence[Evidence], chosen: Sequence[Evidence]
-    ) -> Answer:
-        language = question.language or retrieval.query_language
-        outcome: Outcome = "answered" if chosen else "refused"
-        reason: RefusalReason | None = None
-        composed = composition.compose(chosen)
-        text = composed.text
-        if not chosen:
-            best = scored[0] if scored else None
-            floor = evidence.floor(best, retrieval.query_language) if best else 1.0
-            reason = refusal.reason_for(best.score if best else None, floor)
-            text = refusal.sentence(reason, language)
-        return Answer(
-            id=new_id(), conversation_id=question.conversation_id or "", query=question.query, outcome=outcome,
-            refusal=reason, text=text, language=language, citations=composed.citations, generator=GENERATOR,
-            revision=retrieval.revision, usage=Usage(0, self._tokens.count(text)), timings_ms={},
-            prompt_sha256=None, created_at=0.0,
+    def prepare(self, question: Question) -> Prepared:
+        """Retrieve, and pack where a model is to be asked. Raises InvalidInput, NotFound, PromptTooLarge."""
+        self.demand_scope(question)
+        clock = Clock()
+        history, retrieval = self._retrieved(question)
+        found = extracts.extracts(retrieval, self._embedder)
+        clock.lap("retrieve")
+        language = question.language or language_of(question.query)
+        plan, sampling = None, None
+        if self._generator is not None and not refusal.hopeless(found.best_score, found.floor):
+            plan = self._prompts.plan(question, retrieval.passages, history, language)
+            sampling = self._prompts.sampling(question.wishes)
+            clock.lap("pack")
+        # The prompt may have no room for a single sentence of evidence: then there is nothing to ask a model.
+        plan = plan if plan is not None and plan.passages else None
+        checking = self._assembly.checking(plan) if plan is not None else None
+        return Prepared(
+            question, new_id(), language, history, retrieval, found, plan, sampling, checking, clock
         )  # fmt: skip
 
-    def _record(self, question: Question, answer: Answer, shown: Sequence[RankedPassage], clock: _Clock) -> Answer:
-        timed = replace(answer, timings_ms=clock.timings())
-        return self._answers.record(question.tenant, timed, question.knowledge_base_ids, shown)
+    def pack(self, question: Question, window_tokens: int | None, reply_tokens: int | None) -> PackingReport:
+        """The report of the prompt that `question` would get; nothing is generated. Raises as `prepare` does."""
+        self.demand_scope(question)
+        history, retrieval = self._retrieved(question)
+        language = question.language or language_of(question.query)
+        plan = self._prompts.plan(question, retrieval.passages, history, language, window_tokens, reply_tokens)
+        return plan.report
+
+    def start(self, prepared: Prepared, deliver: Callable[[Delivery], None]) -> Generation:
+        """Sets the generator to work on a plan. Raises what `ports.Generator.start` raises."""
+        assert self._generator is not None
+        assert prepared.plan is not None
+        assert prepared.sampling is not None
+        return self._generator.start(prepared.plan.token_ids, prepared.sampling, deliver)
+
+    def reply(self, prepared: Prepared) -> Reply:
+        assert prepared.plan is not None
+        return Reply(self._prompts.guard(prepared.plan))
+
+    def checked_so_far(self, prepared: Prepared, reply: Reply) -> str:
+        """The answer as far as whole sentences of the reply have come: a beginning of the one that is concluded."""
+        assert prepared.checking is not None
+        return prepared.checking.assembled(reply.text, self._live_of_plan(prepared), "growing").text
+
+    def conclude(self, prepared: Prepared, reply: Reply) -> Answer:
+        """The reply with its citations checked, stored. Raises NotFound when the conversation has gone since."""
+        assert prepared.plan is not None
+        assert prepared.checking is not None
+        assert self._generator is not None
+        prepared.clock.lap("generate")
+        torn = reply.finished is not None and reply.finished.reason == "length"
+        live = self._live_of_plan(prepared)
+        assembled = prepared.checking.assembled(reply.text, live, "torn" if torn else "whole")
+        prepared.clock.lap("verify")
+        usage = reply.finished.usage if reply.finished else self._prompts.usage(prepared.plan, reply.raw)
+        return self._record(prepared, assembled, self._generator.name, usage, reply)
+
+    def extract(self, prepared: Prepared) -> Answer:
+        """The answer without a model, stored. Raises NotFound when the conversation has gone since."""
+        chosen = [one.sentence.ranked.passage.chunk_id for one in prepared.extracts.chosen()]
+        prepared.clock.lap("generate")
+        assembled = prepared.extracts.answer(self._live(prepared, chosen), prepared.language)
+        prepared.clock.lap("verify")
+        usage = Usage(0, self._prompts.count(assembled.text))
+        return self._record(prepared, assembled, extracts.NAME, usage, None)
+
+    def instead(self, prepared: Prepared, error: YoujuError, begun: bool) -> Answer:
+        """The answer without the model that failed; raises `error` where nothing may stand in, or text was shown."""
+        if begun or not self._fall_back or not isinstance(error, _DOWN):
+            raise error
+        return self.extract(prepared)
+
+    def ask(self, question: Question, emit: Callable[[Event], None] = lambda event: None) -> Answer:
+        """All steps in this thread. Raises what they raise, and what the generator fails with."""
+        prepared = self.prepare(question)
+        emit(Retrieved(prepared.answer_id, prepared.retrieval))
+        answer = self.extract(prepared) if prepared.plan is None else self._generated(prepared, prepared.plan, emit)
+        for event in told(answer):
+            emit(event)
+        return answer
+
+    def _generated(self, prepared: Prepared, plan: PromptPlan, emit: Callable[[Event], None]) -> Answer:
+        emit(Packed(plan.report))
+        reply = self.reply(prepared)
+        try:
+            self._follow(prepared, reply, emit)
+        except YoujuError as error:
+            return self.instead(prepared, error, reply.begun)
+        return self.conclude(prepared, reply)
+
+    def _follow(self, prepared: Prepared, reply: Reply, emit: Callable[[Event], None]) -> None:
+        delivered: SimpleQueue[Delivery] = SimpleQueue()
+        generation = self.start(prepared, delivered.put)
+        try:
+            while not reply.done:
+                text = reply.take(delivered.get())
+                if text:
+                    emit(Delta(text))
+        finally:
+            generation.cancel()
+
+    def _retrieved(self, question: Question) -> tuple[tuple[Turn, ...], Retrieval]:
+        """The conversation so far, marks stripped, and what its last question finds."""
+        history = self._history(question)
+        query = self._rewriter.stand_alone(question.query, history)
+        found = self._retriever.retrieve(question.tenant, question.knowledge_base_ids, query, PASSAGES, PassageFilter())
+        return history, found
+
+    def _history(self, question: Question) -> tuple[Turn, ...]:
+        if question.history is not None:
+            turns: Sequence[Turn] = question.history
+        elif question.conversation_id is None:
+            turns = ()
+        else:
+            turns = self._conversations.turns(question.tenant, question.conversation_id, _TURNS)
+        return tuple(replace(turn, answer=marks.stripped(turn.answer)) for turn in turns)
+
+    def _live_of_plan(self, prepared: Prepared) -> frozenset[int]:
+        assert prepared.plan is not None
+        return self._live(prepared, [ranked.passage.chunk_id for ranked in prepared.plan.passages])
+
+    def _live(self, prepared: Prepared, chunk_ids: Sequence[int]) -> frozenset[int]:
+        """The gate once more, just before anything is cited: a document may have been deleted since retrieval."""
+        question = prepared.question
+        return frozenset(self._store.passages(question.tenant, question.knowledge_base_ids, chunk_ids, PassageFilter()))
+
+    def _record(
+        self, prepared: Prepared, assembled: Assembled, generator: str, usage: Usage, reply: Reply | None
+    ) -> Answer:
+        question, plan = prepared.question, prepared.plan if reply is not None else None
+        answer = Answer(
+            id=prepared.answer_id, conversation_id=question.conversation_id or "", query=question.query,
+            outcome=assembled.outcome, refusal=assembled.refusal, text=assembled.text, language=prepared.language,
+            citations=assembled.citations, generator=generator, revision=prepared.retrieval.revision, usage=usage,
+            timings_ms=prepared.clock.timings(), prompt_sha256=plan.report.prompt_sha256 if plan else None,
+            created_at=0.0,
+        )  # fmt: skip
+        provenance = Provenance(
+            retrieval_query=prepared.retrieval.query, reply=reply.raw if reply else None,
+            sampling=prepared.sampling if reply else None, report=plan.report if plan else None,
+            history=tuple(turn.id for turn in prepared.history), given=question.history or (),
+            asked_language=question.language, base_revision=prepared.retrieval.base_revision,
+        )  # fmt: skip
+        return self._answers.record(
+            question.tenant, answer, question.knowledge_base_ids, prepared.retrieval.passages, provenance
+        )
 
 
-class _Clock:
-    """Milliseconds of each stage, by name."""
-
-    def __init__(self) -> None:
-        self._start = self._last = perf_counter()
-        self._laps: dict[str, float] = {"retrieve": 0.0, "pack": 0.0, "generate": 0.0, "verify": 0.0}
-
-    def lap(self, stage: str) -> None:
-        moment = perf_counter()
-        self._laps[stage] = round((moment - self._last) * 1000, 2)
-        self._last = moment
-
-    def timings(self) -> dict[str, float]:
-        return {**self._laps, "total": round((perf_counter() - self._start) * 1000, 2)}
+def told(answer: Answer) -> list[Event]:
+    """What is said of a finished answer; the text of one that no model wrote comes at once."""
+    whole: list[Event] = [Delta(answer.text)] if answer.prompt_sha256 is None else []
+    return [*whole, *(Cited(citation) for citation in answer.citations), Done(answer)]

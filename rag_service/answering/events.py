@@ -1,15 +1,24 @@
-"""What happens while a question is answered, in order: one Retrieved, Deltas, Cited, one Done."""
+"""What happens while a question is answered, in order: one Retrieved, one Packed where a model is asked, Deltas,
+Cited, one Done."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rag_service.types import Answer, Citation, Retrieval
+from rag_service.types import Answer, Citation, PackingReport, Retrieval
 
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
+    """`answer_id` is what the answer will be stored under."""
+
+    answer_id: str
     retrieval: Retrieval
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    report: PackingReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,4 +38,4 @@ class Done:
     answer: Answer
 
 
-Event = Retrieved | Delta | Cited | Done
+Event = Retrieved | Packed | Delta | Cited | Done

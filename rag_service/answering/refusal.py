@@ -19,5 +19,11 @@ def sentence(reason: RefusalReason, language: Language) -> str:
 
 
 def reason_for(best_score: float | None, floor: float) -> RefusalReason:
-    """`best_score` None: nothing was retrieved. Below half the floor, what was found is about something else."""
-    return "no_evidence" if best_score is None or best_score < floor / 2 else "insufficient"
+    """`best_score` None: nothing was retrieved."""
+    return "no_evidence" if hopeless(best_score, floor) else "insufficient"
+
+
+def hopeless(best_score: float | None, floor: float) -> bool:
+    """Below half the floor, what was found is about something else: no model is asked. Above, a model that reads the
+    passages can tell better than a score whether they answer, and what it says is checked."""
+    return best_score is None or best_score < floor / 2

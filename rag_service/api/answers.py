@@ -1,37 +1,46 @@
 from __future__ import annotations
 
-import asyncio
 import logging
-import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
 
-from anyio import to_thread
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 from sse_starlette import ServerSentEvent
 
-from rag_service.answering.ask import Question
-from rag_service.answering.events import Cited, Delta, Done, Event, Retrieved
-from rag_service.api import problems, sse
+from rag_service.answering.events import Cited, Delta, Done, Event, Packed, Retrieved
+from rag_service.answering.question import Question, Wishes
+from rag_service.api import live, problems, sse
 from rag_service.api.context import CallerOf, ServiceOf, asked
 from rag_service.api.shapes import (
     AnswerRequest,
     AnswerShape,
     CitationShape,
+    GenerationWishes,
+    PackingShape,
+    PackRequest,
     PassageShape,
+    ReplayRequest,
+    ReplayShape,
     answer_shape,
     citation_shape,
     retrieval_shape,
 )
 from rag_service.bootstrap import Service
 from rag_service.errors import YoujuError
+from rag_service.types import Caller
 
 log = logging.getLogger(__name__)
-router = APIRouter(prefix="/v1/answers", tags=["asking"])
+router = APIRouter(prefix="/v1", tags=["asking"])
 
 
 class RetrievalEvent(BaseModel):
     passages: list[PassageShape]
+
+
+class PackingEvent(BaseModel):
+    report: PackingShape
 
 
 class DeltaEvent(BaseModel):
@@ -42,73 +51,77 @@ class CitationEvent(BaseModel):
     citation: CitationShape
 
 
-@router.post("", response_model=AnswerShape, responses=sse.RESPONSES)
+@router.post("/answers", response_model=AnswerShape, responses=sse.RESPONSES)
 async def ask(body: AnswerRequest, request: Request, service: ServiceOf, caller: CallerOf) -> object:
-    """The answer, or with `stream` its events: `retrieval`, `delta`*, `citation`*, then one `done` or `error`."""
-    question = Question(
+    """The answer, or with `stream` its events: `retrieval`, `packing`?, `delta`*, `citation`*, then one `done` or
+    `error`. What can be refused before the first event is refused with a status."""
+    question = replace(_question(body, service, caller), wishes=_wishes(body.generation))
+    if not body.stream:
+        answer = await live.answer_of(service.asker, question, request)
+        return Response(status_code=live.CLIENT_LEFT) if answer is None else answer_shape(answer)
+    events = live.answered(service.asker, question)
+    first = await anext(events)
+    return sse.response(_stream(first, events, problems.request_id(request)))
+
+
+@router.post("/pack")
+def pack(body: PackRequest, service: ServiceOf, caller: CallerOf) -> PackingShape:
+    """The prompt that the question would get, as a report: nothing is generated."""
+    report = service.asker.pack(_question(body, service, caller), body.window_tokens, body.reply_tokens)
+    return PackingShape.model_validate(report)
+
+
+@router.get("/answers/{answer}")
+def get(answer: str, service: ServiceOf, caller: CallerOf) -> AnswerShape:
+    return answer_shape(service.answers.get(caller.tenant, answer))
+
+
+@router.get("/answers/{answer}/packing")
+def packing(answer: str, service: ServiceOf, caller: CallerOf) -> PackingShape:
+    return PackingShape.model_validate(service.packing_reports.get(caller.tenant, answer))
+
+
+@router.post("/answers/{answer}/replay")
+def replay(answer: str, body: ReplayRequest, service: ServiceOf, caller: CallerOf) -> ReplayShape:
+    """Retrieval at the stored revision, the prompt and the text made again: which are equal, and how they differ."""
+    return ReplayShape.model_validate(service.replayer.replay(caller.tenant, answer))
+
+
+def _question(body: AnswerRequest | PackRequest, service: Service, caller: Caller) -> Question:
+    return Question(
         tenant=caller.tenant,
         query=asked(service.storage, body.query),
         knowledge_base_ids=tuple(dict.fromkeys(body.knowledge_base_ids)),
         conversation_id=body.conversation_id,
         language=None if body.language == "auto" else body.language,
     )
-    if not body.stream:
-        return answer_shape(await to_thread.run_sync(service.asker.ask, question))
-    await to_thread.run_sync(service.asker.demand_scope, question)
-    return sse.response(_stream(service, question, problems.request_id(request)))
 
 
-@router.get("/{answer}")
-def get(answer: str, service: ServiceOf, caller: CallerOf) -> AnswerShape:
-    return answer_shape(service.answers.get(caller.tenant, answer))
+def _wishes(generation: GenerationWishes | None) -> Wishes:
+    return Wishes() if generation is None else Wishes(**generation.model_dump())
 
 
-async def _stream(service: Service, question: Question, request_id: str) -> AsyncIterator[ServerSentEvent]:
-    """A thread answers and hands its events to the event loop; the stream itself holds none."""
-    loop = asyncio.get_running_loop()
-    waiting: asyncio.Queue[Event | YoujuError] = asyncio.Queue()
-
-    gone = threading.Event()
-
-    def hand_over(event: Event | YoujuError) -> None:
-        if gone.is_set():
-            raise _Gone
-        loop.call_soon_threadsafe(waiting.put_nowait, event)
-
-    def answer() -> None:
-        if gone.is_set():
-            return
+async def _stream(first: Event, events: AsyncGenerator[Event], request_id: str) -> AsyncIterator[ServerSentEvent]:
+    """Every stream ends in exactly one `done` or `error`; leaving it ends the generation."""
+    async with aclosing(events):
         try:
-            service.asker.ask(question, hand_over)
-        except _Gone:
-            log.info("request %s: nobody waits for the answer any more", request_id)
+            yield _shaped(first)
+            async for event in events:
+                yield _shaped(event)
         except YoujuError as error:
-            hand_over(error)
+            yield sse.error(error, request_id)
         except Exception as error:
             # After the first byte a failure can only be an event, and every stream ends in one.
             log.exception("request %s", request_id)
-            hand_over(YoujuError(f"see the service's log for this request ({type(error).__name__})"))
-
-    answering = loop.run_in_executor(None, answer)
-    try:
-        while True:
-            event = await waiting.get()
-            yield sse.error(event, request_id) if isinstance(event, YoujuError) else _shaped(event)
-            if isinstance(event, (Done, YoujuError)):
-                break
-        await answering
-    finally:
-        gone.set()
-
-
-class _Gone(Exception):
-    """The client has left: what is under way for it ends at its next event."""
+            yield sse.error(sse.unforeseen(error), request_id)
 
 
 def _shaped(event: Event) -> ServerSentEvent:
     match event:
-        case Retrieved(retrieval):
+        case Retrieved(_, retrieval):
             return sse.event("retrieval", RetrievalEvent(passages=retrieval_shape(retrieval, False).passages))
+        case Packed(report):
+            return sse.event("packing", PackingEvent(report=PackingShape.model_validate(report)))
         case Delta(text):
             return sse.event("delta", DeltaEvent(text=text))
         case Cited(citation):

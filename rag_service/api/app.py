@@ -16,7 +16,19 @@ from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 
 from rag_service import __version__
-from rag_service.api import answers, conversations, documents, health, jobs, knowledge_bases, problems, retrieval
+from rag_service.api import (
+    answers,
+    chat,
+    conversations,
+    documents,
+    feedback,
+    health,
+    jobs,
+    knowledge_bases,
+    problems,
+    retrieval,
+    unanswered,
+)
 from rag_service.api.middleware import Admission, Authentication, BodyLimit, Identified
 from rag_service.bootstrap import Service
 
@@ -45,7 +57,7 @@ def create_app(service: Service, *, auth: bool) -> FastAPI:
     app.state.searching = CapacityLimiter(len(os.sched_getaffinity(0)))
     problems.install(app)
     app.include_router(health.router)
-    for module in (knowledge_bases, documents, jobs, retrieval, answers, conversations):
+    for module in (knowledge_bases, documents, jobs, retrieval, answers, feedback, unanswered, conversations, chat):
         app.include_router(module.router, dependencies=[Depends(_BEARER)])
     _add_page(app)
     settings = service.storage.settings

@@ -57,7 +57,7 @@ def _readiness(service: Service) -> Readiness:
         # Loaded at start, in this process: the service would not have come up without them.
         tokenizer="ok",
         embedder="ok",
-        generator="ok",
+        generator=_checked(lambda: _generator(service)),
         worker=_checked(lambda: _worker(service.storage)),
     )
 
@@ -82,6 +82,13 @@ def _sql(storage: Storage) -> str:
 def _blobs(storage: Storage) -> str:
     free = shutil.disk_usage(storage.settings.data).free
     return "ok" if free >= _LEAST_FREE_BYTES else f"only {free} bytes free in the data folder"
+
+
+def _generator(service: Service) -> str:
+    """While extracts stand in for a generator that is down, questions are answered."""
+    if service.generator is None or service.storage.settings.generator_fallback == "extractive":
+        return "ok"
+    return service.generator.ready()
 
 
 def _worker(storage: Storage) -> str:

@@ -137,7 +137,7 @@ class Admission:
             self._under_way -= 1
 
 
-_QUESTIONS = frozenset({("POST", "/v1/retrieve"), ("POST", "/v1/answers")})
+_QUESTIONS = frozenset(("POST", path) for path in ("/v1/retrieve", "/v1/pack", "/v1/answers", "/v1/chat/completions"))
 
 
 async def _refuse(error: YoujuError, scope: Scope, receive: Receive, send: Send) -> None:

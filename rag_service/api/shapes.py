@@ -236,12 +236,40 @@ def _passage_shape(ranked: RankedPassage, explain: bool) -> PassageShape:
     )  # fmt: skip
 
 
+class GenerationWishes(Request):
+    max_tokens: int | None = Field(None, ge=1, le=1_000_000)
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, gt=0, le=1)
+    seed: int | None = Field(None, ge=0, lt=2**63)
+
+
 class AnswerRequest(Request):
     query: Text
     knowledge_base_ids: list[Id] = Field(min_length=1, max_length=100)
     conversation_id: Id | None = None
     stream: bool = False
     language: Literal["auto", "zh", "en"] = "auto"
+    generation: GenerationWishes | None = None
+
+
+class PackRequest(Request):
+    query: Text
+    knowledge_base_ids: list[Id] = Field(min_length=1, max_length=100)
+    conversation_id: Id | None = None
+    language: Literal["auto", "zh", "en"] = "auto"
+    window_tokens: int | None = Field(None, ge=1, le=10_000_000)
+    reply_tokens: int | None = Field(None, ge=1, le=10_000_000)
+
+
+class ReplayRequest(Request):
+    """Nothing can be set: an answer is made again as it was."""
+
+
+class ReplayShape(Response):
+    retrieval_equal: bool
+    prompt_equal: bool
+    text_equal: bool
+    diff: list[str]
 
 
 class CitationShape(BaseModel):
@@ -325,3 +353,49 @@ class MessageShape(Response):
 
 def _members(value: Any) -> dict[str, Any]:
     return {name: getattr(value, name) for name in value.__dataclass_fields__}
+
+
+class FeedbackRequest(Request):
+    rating: Literal[1, -1]
+    comment: Description | None = None
+    wrong_citations: list[Annotated[int, Field(ge=1, le=1_000)]] = Field(default_factory=list, max_length=100)
+
+
+class FeedbackShape(Response):
+    answer_id: str
+    rating: Literal[1, -1]
+    comment: str | None
+    wrong_citations: list[int]
+    created_at: datetime
+
+
+class UnansweredShape(Response):
+    answer_id: str
+    query: str
+    reason: Literal["no_evidence", "insufficient", "unsupported"]
+    knowledge_base_ids: list[str]
+    conversation_id: str
+    created_at: datetime
+
+
+class PackedBlockShape(Response):
+    kind: Literal["instructions", "history", "passage", "question", "template"]
+    id: str
+    tokens: int
+    state: Literal["kept", "trimmed", "dropped"]
+    reason: Literal["budget", "duplicate", "below_floor"] | None
+    position: int | None
+    score: float | None
+    start: int
+    end: int
+    marker: int | None
+
+
+class PackingShape(Response):
+    window_tokens: int
+    reply_tokens: int
+    prompt_tokens: int
+    tokenizer: str
+    template: str
+    blocks: list[PackedBlockShape]
+    prompt_sha256: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -26,6 +27,18 @@ def error(fault: YoujuError, request_id: str) -> ServerSentEvent:
     """After the first byte a failure can only be an event."""
     problem = Problem(fault.code, fault.title, fault.detail, dict(fault.data))
     return event("error", ProblemShape(**problems.body(problem, instance=request_id)))
+
+
+def openai_error(fault: YoujuError, request_id: str) -> ServerSentEvent:
+    """As OpenAI's clients look for it: the last thing in a stream that has no `[DONE]`."""
+    problem = Problem(fault.code, fault.title, fault.detail, dict(fault.data))
+    body = problems.body(problem, instance=request_id)
+    return ServerSentEvent(data=json.dumps({"error": {"message": fault.detail, "code": fault.code, **body}}))
+
+
+def unforeseen(error: Exception) -> YoujuError:
+    """What a client is told of a fault that nobody foresaw."""
+    return YoujuError(f"see the service's log for this request ({type(error).__name__})")
 
 
 def response(events: AsyncIterator[ServerSentEvent]) -> EventSourceResponse:

@@ -9,11 +9,12 @@ from sqlalchemy import Connection, Row, delete, insert, select
 
 from rag_service.db.pages import Page, page
 from rag_service.db.sessions import Database, new_id
-from rag_service.db.tables import conversations, messages, now
+from rag_service.db.tables import answers, conversations, messages, now
 from rag_service.errors import NotFound
-from rag_service.types import Conversation, Message
+from rag_service.types import Conversation, Message, Turn
 
 _TITLE_CHARS = 80
+_TURN = (answers.c.id, answers.c.query, answers.c.text, answers.c.outcome)
 
 
 class Conversations:
@@ -55,6 +56,31 @@ class Conversations:
             tuple(Message(r.role, r.content, r.answer_id, r.created_at) for r in shown.items), shown.next_cursor
         )
 
+    def turns(self, tenant: str, conversation_id: str, limit: int) -> tuple[Turn, ...]:
+        """The newest `limit` exchanges in the order they were stored, oldest first. Raises NotFound.
+
+        A refused question is a turn with the answer "": later questions may refer to it, but a refusal in a prompt
+        teaches a model to refuse. However long the conversation is, only its end is read.
+        """
+        newest = (
+            select(messages.c.id, messages.c.answer_id)
+            .where(messages.c.conversation_id == conversation_id, messages.c.answer_id.is_not(None))
+            .order_by(messages.c.id.desc())
+            .limit(limit)
+            .subquery()
+        )
+        query = select(*_TURN).join(newest, newest.c.answer_id == answers.c.id).order_by(newest.c.id)
+        with self._database.read() as connection:
+            _one(connection, tenant, conversation_id)
+            return tuple(_turn(*row) for row in connection.execute(query))
+
+    def turns_of(self, tenant: str, answer_ids: Sequence[str]) -> tuple[Turn, ...]:
+        """The exchanges with these answers, in the order of the ids, as `turns` gave them; those gone are left out."""
+        wanted = select(*_TURN).where(answers.c.id.in_(answer_ids), answers.c.tenant == tenant)
+        with self._database.glance() as connection:
+            found = {row.id: _turn(*row) for row in connection.execute(wanted)}
+        return tuple(found[answer_id] for answer_id in answer_ids if answer_id in found)
+
     def delete(self, tenant: str, conversation_id: str) -> None:
         """With its messages and answers. Raises NotFound."""
         with self._database.write() as connection:
@@ -79,6 +105,10 @@ def _one(connection: Connection, tenant: str, conversation_id: str) -> Conversat
     if row is None:
         raise NotFound("no such conversation", conversation_id=conversation_id)
     return _shape(row)
+
+
+def _turn(answer_id: str, question: str, answer: str, outcome: str) -> Turn:
+    return Turn(answer_id, question, "" if outcome == "refused" else answer)
 
 
 def _shape(row: Row[Any]) -> Conversation:

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from tokenizers import Tokenizer
 
 from rag_service.errors import InvalidConfiguration
@@ -81,27 +79,6 @@ class ModelDirectory:
             outer = 2 * self.shape.vocabulary * self.shape.hidden_size
             return int(outer * 2 + max(parameters - outer, 0) * QUANTISED_BYTES[quantization])
         return int(parameters * VALUE_BYTES.get(dtype, self.shape.value_bytes))
-
-
-def locate(model: str) -> Path:
-    """A directory as it is, or where the hub's cache keeps `owner/name`; nothing is fetched.
-
-    Raises InvalidConfiguration.
-    """
-    path = Path(model).expanduser()
-    if path.is_dir():
-        return path
-    if path.is_absolute() or model.startswith(".") or model.count("/") != 1:
-        raise InvalidConfiguration(f"the model directory {model} does not exist", model=model, reason="missing")
-    try:
-        return Path(snapshot_download(model, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError) as error:
-        raise InvalidConfiguration(
-            f"{model} is neither a directory nor in the model cache; nothing is downloaded by itself: "
-            f"`hf download {model}` fetches it once",
-            model=model,
-            reason="not-downloaded",
-        ) from error
 
 
 def inspect(path: Path, window_tokens: int) -> ModelDirectory:

@@ -18,6 +18,7 @@ from rag_service.errors import GenerationFailed, InvalidConfiguration, Overloade
 from rag_service.inference import model_directory, model_loading
 from rag_service.inference.continuous_batching import BatchedWorker, planned
 from rag_service.inference.model_directory import Quantization
+from rag_service.inference.model_location import locate
 from rag_service.inference.model_turns import take_turns
 from rag_service.inference.solo_worker import SoloWorker, shut_down
 from rag_service.inference.transformers_reply import Reply, TimeLimits
@@ -204,7 +205,7 @@ def open_generator(
 
     Raises InvalidConfiguration.
     """
-    path = model_directory.locate(model)
+    path = locate(model)
     found = model_directory.inspect(path, window_tokens)
     model_directory.check_quantization(found, quantization)
     model_directory.check_tokenizer(path, prompts.encode, prompts.highest_id, found.shape.vocabulary)

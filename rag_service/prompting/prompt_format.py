@@ -44,6 +44,11 @@ class PromptFormat:
             return segments
         return [*segments[:-1], last[:-1]]
 
+    def demand_tokens(self) -> None:
+        """Raises InvalidConfiguration, at start, where the tokenizer lacks a token that the template names."""
+        self.encode([Chat("user", ""), Chat("assistant", "")])
+        _ = self.stop_ids
+
     @property
     def stop_ids(self) -> tuple[int, ...]:
         return tuple(self.tokenizer.special(token) for token in self.template.stop_tokens)

@@ -73,28 +73,29 @@ class PromptTokenizer:
 
 def load(tokenizer: str) -> PromptTokenizer:
     """`sus-chat-34b`, or the path of a `tokenizer.json`. Raises InvalidConfiguration."""
-    return _shipped() if tokenizer == SHIPPED else _from_file(Path(tokenizer))
+    read = content(tokenizer)
+    if tokenizer == SHIPPED:
+        return PromptTokenizer(SHIPPED, read)
+    name = f"{Path(tokenizer).resolve().parent.name}:{hashlib.sha256(read).hexdigest()[:12]}"
+    try:
+        return PromptTokenizer(name, read)
+    except ValueError as error:
+        raise InvalidConfiguration(f"{tokenizer} is no tokenizer.json: {error}", path=tokenizer) from error
 
 
-def shipped_bytes() -> bytes:
-    content = resources.files("rag_service.prompting").joinpath("sus_chat_tokenizer.json").read_bytes()
-    found = hashlib.sha256(content).hexdigest()
+def content(tokenizer: str) -> bytes:
+    """The file itself. Raises InvalidConfiguration."""
+    if tokenizer == SHIPPED:
+        return _shipped()
+    try:
+        return Path(tokenizer).read_bytes()
+    except OSError as error:
+        raise InvalidConfiguration(f"the tokenizer {tokenizer} cannot be read: {error}", path=tokenizer) from error
+
+
+def _shipped() -> bytes:
+    read = resources.files("rag_service.prompting").joinpath("sus_chat_tokenizer.json").read_bytes()
+    found = hashlib.sha256(read).hexdigest()
     if found != SHA256:
         raise InvalidConfiguration("the installed tokenizer file is damaged: reinstall youju", sha256=found)
-    return content
-
-
-def _shipped() -> PromptTokenizer:
-    return PromptTokenizer(SHIPPED, shipped_bytes())
-
-
-def _from_file(path: Path) -> PromptTokenizer:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InvalidConfiguration(f"the tokenizer {path} cannot be read: {error.strerror}", path=str(path)) from error
-    name = f"{path.parent.name}:{hashlib.sha256(content).hexdigest()[:12]}"
-    try:
-        return PromptTokenizer(name, content)
-    except ValueError as error:
-        raise InvalidConfiguration(f"{path} is no tokenizer.json: {error}", path=str(path)) from error
+    return read
