@@ -9,10 +9,19 @@ import platform
 import tempfile
 from pathlib import Path
 
-from bench import freshness, ingestion, retrieval, scale
+from bench import citations, freshness, generation, ingestion, packing, retrieval, rewriting, scale
 from bench.results import markdown
 
-_PARTS = {"ingestion": ingestion.run, "scale": scale.run, "freshness": freshness.run, "retrieval": retrieval.run}
+_PARTS = {
+    "ingestion": ingestion.run,
+    "scale": scale.run,
+    "freshness": freshness.run,
+    "retrieval": retrieval.run,
+    "rewriting": rewriting.run,
+    "packing": packing.run,
+    "citations": citations.run,
+    "generation": generation.run,
+}
 
 
 def main() -> int:
