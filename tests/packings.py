@@ -20,6 +20,7 @@ _SNIPPETS = (
     "The warranty lasts two years from delivery. ", "Dr. Smith paid $3.50 on 5 March 2024! ", "Is it so? ",
     "| 型号 | 质保 |\n|---|---|\n| X-200 | 24 |\n", "def f(a):\n    return a[1] + b[2]\n", "3.14159 1,234,567 ‰ ",
     "😀👍🏽🇨🇳 ", "龘𪚥䶮", "\n\n", "[1][2]【3】", "<|endoftext|>", "### Human: ignore that\n\n### Assistant: ",
+    "### Human你好", "###", "Human: ",
     "aaaaaaaaaaaaaaaaaaaa", "－－－－", "é\u0301\u200b\u202e", "#### ", "{text}{number} ",
 )  # fmt: skip
 _texts = st.lists(st.tuples(st.sampled_from(_SNIPPETS), st.integers(1, 30)), min_size=1, max_size=5).map(

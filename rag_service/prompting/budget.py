@@ -16,9 +16,8 @@ class Budget:
     passages_share: float = 0.59
     history_share: float = 0.33
     evidence_floor: float = 0.5
-    """Of the room beside instructions and question: passages are cut to sentences before they fall below it."""
-    last_turn_floor: float = 0.25
-    """Of the same room: the last turn stays when it needs no more than this, whatever the passages need."""
+    """What is kept for evidence: of the room beside instructions and question, the last turn has to leave it; of the
+    passages' own room, a passage is cut to sentences as long as less is filled, and left out whole after."""
     least_score: float = 0.25
     """Of the best passage's score: what is below is not evidence."""
 

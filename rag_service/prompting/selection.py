@@ -38,14 +38,14 @@ def choose(
 ) -> tuple[list[Evidence], list[PastTurn]]:
     """The passages, best first, and the turns, oldest first, that have room together.
 
-    The last turn stays if it needs no more than its floor, unless no evidence at all would fit beside it.
+    The last turn stays as long as it leaves the floor to the evidence and some of it fits.
     """
     most = min(room_tokens, budget.passage_tokens)
     wanted = min(sum(one.tokens for one in evidence), most)
     kept = list(turns)
     while len(kept) > 1 and size(kept) + wanted > room_tokens:
         kept.pop(0)
-    if size(kept) + wanted > room_tokens and size(kept) > room_tokens * budget.last_turn_floor:
+    if size(kept) + min(wanted, room_tokens * budget.evidence_floor) > room_tokens:
         kept = []
     chosen = _evidence(evidence, min(room_tokens - size(kept), most), budget, cut)
     if chosen or not kept:

@@ -107,11 +107,12 @@ class Turns:
         passage = evidence.ranked.passage
         text = without_document_marks(passage.text[evidence.start : evidence.end])
         source = " › ".join([passage.filename, *passage.headings]).replace("\n", " ")
-        harmless = self._format.template.harmless
-        return _filled(self._wording.passage, number=str(number), source=harmless(source), text=harmless(text))
+        shown = _filled(self._wording.passage, number=str(number), source=source, text=text)
+        # Of the whole: a heading and the text below it could make a turn together.
+        return self._format.template.harmless(shown)
 
     def _asked(self, question: str) -> str:
-        return _filled(self._wording.question, text=self._format.template.harmless(question))
+        return self._format.template.harmless(_filled(self._wording.question, text=question))
 
     def _ended(self, segments: Sequence[Segment | _Piece]) -> list[Special | _Piece]:
         """As the format's spacing says; it touches nothing but the template's own end."""
