@@ -141,7 +141,9 @@ def open_service(storage: Storage, *, generates: bool = True) -> Service:
     prompts = Prompts(Packer(prompt_format, wording.load()), settings.window_tokens, settings.reply_tokens)
     assembly = Assembly(Verifier(embedder, open_entailment(settings)), settings.unsupported, prompts.refusals())
     rewriter = Rewriter(
-        prompts, generator if settings.rewriting == "generator" else None, enabled=settings.rewriting != "off"
+        prompts,
+        enabled=settings.rewriting != "off",
+        generates=settings.rewriting == "generator" and generator is not None,
     )
     asker = Asker(
         storage.knowledge_bases, conversations, answers, retriever, store, embedder, prompts, assembly, rewriter,

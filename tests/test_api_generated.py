@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from calls import ask, events, ingest
 from conftest import wait_until
 from contract import check_problem
 from engine import Engine, Script, Wire, fails, hangs, resets, running_engine, says
 from fastapi.testclient import TestClient
-from generating import TOKENIZER, generating, number_of, prompt_of
+from generating import TOKENIZER, generating, listening, number_of, prompt_of
 
 from rag_service.bootstrap import Service
 from rag_service.prompting import wording
@@ -358,6 +359,46 @@ def test_extracts_stand_in_for_a_generator_that_is_down_and_say_so(tmp_path: Pat
         assert TRUE in answer["text"].replace(" [1]", "")
         assert dict(told)["done"]["generator"] == "extractive"
         assert client.get("/readyz").json()["generator"] == "ok"
+
+
+def test_extracts_stand_in_for_a_reply_that_broke_off_as_long_as_nothing_was_shown(tmp_path: Path) -> None:
+    def breaks_off(wire: Wire) -> None:
+        wire.head()
+        wire.piece("Employees have fifteen ")
+        wire.reset()
+
+    with (
+        running_engine() as engine,
+        generating(tmp_path / "data", engine.url, generator_fallback="extractive") as (_, client),
+    ):
+        kb = client.post("/v1/knowledge-bases", json={"name": "papers"}).json()["id"]
+        ingest(client, kb, {"handbook.md": HANDBOOK})
+        engine.plays(breaks_off)
+
+        assert ask(client, kb, ASK_LEAVE)["generator"] == "extractive"
+        assert [name for name, _ in stream(client, kb, ASK_LEAVE)][-1] == "error"
+
+
+def test_a_client_that_leaves_while_a_follow_up_is_rewritten_frees_the_slot(tmp_path: Path) -> None:
+    with (
+        running_engine() as engine,
+        generating(tmp_path / "data", engine.url, rewriting="generator") as (service, client),
+        listening(service) as url,
+    ):
+        kb = client.post("/v1/knowledge-bases", json={"name": "papers"}).json()["id"]
+        ingest(client, kb, {"handbook.md": HANDBOOK})
+        engine.plays(says(TRUE + " [1]."))
+        first = ask(client, kb, ASK_LEAVE)
+        engine.plays(hangs)
+        body = {"query": "And what does it need then?", "knowledge_base_ids": [kb]}
+        for streams in (True, False):
+            asked = len(engine.wires)
+            members = {"conversation_id": first["conversation_id"], "stream": streams}
+            with pytest.raises(httpx.ReadTimeout):
+                httpx.post(f"{url}/v1/answers", json=body | members, timeout=1.0)
+            left_at = time.monotonic()
+            assert engine.wire(asked).left.wait(10.0)
+            assert time.monotonic() - left_at < 1.0
 
 
 def test_unsupported_sentences_can_be_marked_instead(tmp_path: Path) -> None:

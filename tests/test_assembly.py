@@ -100,8 +100,18 @@ def test_nothing_left_is_a_refusal(reply: str) -> None:
     assert (made.outcome, made.refusal, made.citations) == ("refused", "unsupported", ())
 
 
-def test_the_models_refusal_is_insufficient_evidence() -> None:
-    assert assembled(f" {REFUSAL}\n").refusal == "insufficient"
+@pytest.mark.parametrize(
+    "said", [" {}\n", "{} [1]", "**{}**", '"{}"', "Sorry about that. {}", "{} {}", "> {}", "{} Nonsense is here [2]."]
+)
+def test_the_models_refusal_is_insufficient_evidence(said: str) -> None:
+    assert assembled(said.replace("{}", REFUSAL)).refusal == "insufficient"
+
+
+def test_a_refusal_before_an_answer_is_left_out() -> None:
+    made = assembled(f"{REFUSAL} Alpha is the first letter [1].")
+
+    assert made.text == "Alpha is the first letter [1]."
+    assert made.outcome == "partial"
 
 
 def test_marked_instead_of_removed_it_stays_with_its_verdict() -> None:
@@ -138,7 +148,8 @@ def test_what_was_checked_is_not_checked_again() -> None:
 
 PIECES = st.lists(
     st.sampled_from(
-        ["Alpha is the first letter", "Beta is the second letter", "Nonsense is here", "perhaps Omega is the last",
+        ["Alpha is the first letter", "Beta is the second letter", "Nonsense is here", REFUSAL,
+         "perhaps Omega is the last",
          " [1]", "[2]", "[1][3]", "[9]", ". ", ".", "。", "\n", "\n\n", "- ", "# Title", "They are:", " ",
          "```", "| a | b |"]
     ),

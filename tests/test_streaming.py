@@ -11,7 +11,7 @@ import httpx
 import pytest
 from calls import ingest
 from conftest import wait_until
-from engine import Engine, Wire, hangs, running_engine
+from engine import Engine, Wire, hangs, running_engine, says
 from fastapi.testclient import TestClient
 from generating import generating, listening
 
@@ -96,6 +96,43 @@ def test_a_client_that_leaves_without_a_stream_frees_it_too(
 
     assert engine.wire(asked).left.wait(10.0)
     assert time.monotonic() - left_at < 1.0
+
+
+def test_a_client_that_leaves_a_replay_frees_the_slot_too(
+    url: str, question: dict[str, object], engine: Engine
+) -> None:
+    engine.plays(says("Employees have fifteen days of paid leave a year [1]."))
+    answer = httpx.post(f"{url}/v1/answers", json={**question, "stream": False}, timeout=30).json()
+    engine.plays(hangs)
+    asked = len(engine.wires)
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{url}/v1/answers/{answer['id']}/replay", json={}, timeout=1.0)
+    left_at = time.monotonic()
+
+    assert engine.wire(asked).left.wait(10.0)
+    assert time.monotonic() - left_at < 1.0
+
+
+def test_replays_over_a_hanging_engine_leave_the_rest_of_the_service_alone(
+    url: str, question: dict[str, object], engine: Engine
+) -> None:
+    engine.plays(says("Employees have fifteen days of paid leave a year [1]."))
+    answer = httpx.post(f"{url}/v1/answers", json={**question, "stream": False}, timeout=30).json()
+    engine.plays(hangs)
+    asked = len(engine.wires)
+
+    async def run() -> None:
+        async with httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_connections=50)) as client:
+            at = f"{url}/v1/answers/{answer['id']}/replay"
+            hanging = [asyncio.create_task(client.post(at, json={})) for _ in range(45)]
+            await asyncio.to_thread(wait_until, lambda: len(engine.wires) == asked + 45)
+            assert (await client.get(f"{url}/v1/knowledge-bases", timeout=5)).status_code == 200
+            for task in hanging:
+                task.cancel()
+            await asyncio.gather(*hanging, return_exceptions=True)
+
+    asyncio.run(run())
+    wait_until(lambda: engine.open == 0, 5)
 
 
 def test_heartbeats_are_sent_while_nothing_comes(

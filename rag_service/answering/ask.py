@@ -1,11 +1,13 @@
 """The use case: a question in, an answer with checked citations out, stored.
 
-It has three steps, so that nobody has to hold a thread or a database session while a model writes: `prepare`, `start`
-with what the generator then delivers, `conclude`. `ask` does all three in one thread.
+It has steps, so that nobody has to hold a thread or a database session while a model writes: `begin`, where a model
+rewrites follow-ups `start_rewriting`, `prepare`, `start` with what the generator then delivers, `conclude`. `ask` does
+all of them in one thread.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
@@ -18,7 +20,8 @@ from rag_service.answering.extracts import Extracts
 from rag_service.answering.prompts import Prompts
 from rag_service.answering.question import Question
 from rag_service.answering.reply import Reply
-from rag_service.answering.rewriter import Rewriter
+from rag_service.answering.rewriter import Rewriter, Rewriting
+from rag_service.answering.writing import written
 from rag_service.db.answers import Answers, Provenance
 from rag_service.db.conversations import Conversations
 from rag_service.db.knowledge_bases import KnowledgeBases
@@ -28,7 +31,6 @@ from rag_service.errors import (
     GeneratorTimeout,
     GeneratorUnavailable,
     InvalidInput,
-    Overloaded,
     YoujuError,
 )
 from rag_service.ports import Delivery, Embedder, Generation, Generator, PassageStore
@@ -46,11 +48,23 @@ from rag_service.types import (
     Usage,
 )
 
+log = logging.getLogger(__name__)
+
 PASSAGES = 8
-_TURNS = 60
+TURNS = 60
 """As many of the newest exchanges are read: more than a window holds."""
-_DOWN = (GeneratorUnavailable, GeneratorTimeout, GenerationFailed, Overloaded)
-"""What another generator may stand in for."""
+_DOWN = (GeneratorUnavailable, GeneratorTimeout, GenerationFailed)
+"""What extracts may stand in for. A full queue is none of them: the caller is told to come back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A question in its conversation. `rewriting` is what a model is to be asked first, if anything."""
+
+    question: Question
+    history: tuple[Turn, ...]
+    rewriting: Rewriting | None
+    clock: Clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +127,23 @@ class Asker:
         if question.conversation_id is not None:
             self._conversations.get(question.tenant, question.conversation_id)
 
-    def prepare(self, question: Question) -> Prepared:
-        """Retrieve, and pack where a model is to be asked. Raises InvalidInput, NotFound, PromptTooLarge."""
+    def begin(self, question: Question) -> Begun:
+        """The conversation so far. Raises InvalidInput, NotFound."""
         self.demand_scope(question)
-        clock = Clock()
-        history, retrieval = self._retrieved(question)
+        history = self._history(question)
+        return Begun(question, history, self._rewriter.rewriting(question.query, history), Clock())
+
+    def start_rewriting(self, begun: Begun, deliver: Callable[[Delivery], None]) -> Generation:
+        """Sets the generator to work on a follow-up. Raises what `ports.Generator.start` raises."""
+        assert self._generator is not None
+        assert begun.rewriting is not None
+        return self._generator.start(begun.rewriting.prompt, begun.rewriting.sampling, deliver)
+
+    def prepare(self, begun: Begun, rewritten: str | None = None) -> Prepared:
+        """Retrieve, and pack where a model is to be asked. `rewritten` is what the generator made of the question;
+        None, or what is no question, leaves it to the rules. Raises NotFound, PromptTooLarge."""
+        question, history, clock = begun.question, begun.history, begun.clock
+        retrieval = self._retrieved(begun, rewritten)
         found = extracts.extracts(retrieval, self._embedder)
         clock.lap("retrieve")
         language = question.language or language_of(question.query)
@@ -135,10 +161,10 @@ class Asker:
 
     def pack(self, question: Question, window_tokens: int | None, reply_tokens: int | None) -> PackingReport:
         """The report of the prompt that `question` would get; nothing is generated. Raises as `prepare` does."""
-        self.demand_scope(question)
-        history, retrieval = self._retrieved(question)
+        begun = self.begin(question)
+        retrieval = self._retrieved(begun, None)
         language = question.language or language_of(question.query)
-        plan = self._prompts.plan(question, retrieval.passages, history, language, window_tokens, reply_tokens)
+        plan = self._prompts.plan(question, retrieval.passages, begun.history, language, window_tokens, reply_tokens)
         return plan.report
 
     def start(self, prepared: Prepared, deliver: Callable[[Delivery], None]) -> Generation:
@@ -163,9 +189,8 @@ class Asker:
         assert prepared.checking is not None
         assert self._generator is not None
         prepared.clock.lap("generate")
-        torn = reply.finished is not None and reply.finished.reason == "length"
         live = self._live_of_plan(prepared)
-        assembled = prepared.checking.assembled(reply.text, live, "torn" if torn else "whole")
+        assembled = prepared.checking.assembled(reply.text, live, "torn" if reply.cut_off else "whole")
         prepared.clock.lap("verify")
         usage = reply.finished.usage if reply.finished else self._prompts.usage(prepared.plan, reply.raw)
         return self._record(prepared, assembled, self._generator.name, usage, reply)
@@ -179,28 +204,43 @@ class Asker:
         usage = Usage(0, self._prompts.count(assembled.text))
         return self._record(prepared, assembled, extracts.NAME, usage, None)
 
-    def instead(self, prepared: Prepared, error: YoujuError, begun: bool) -> Answer:
+    def instead(self, prepared: Prepared, error: YoujuError, shown: bool) -> Answer:
         """The answer without the model that failed; raises `error` where nothing may stand in, or text was shown."""
-        if begun or not self._fall_back or not isinstance(error, _DOWN):
+        if shown or not self._fall_back or not isinstance(error, _DOWN):
             raise error
         return self.extract(prepared)
 
-    def ask(self, question: Question, emit: Callable[[Event], None] = lambda event: None) -> Answer:
+    def ask(self, question: Question, show: Callable[[Event], None] | None = None) -> Answer:
         """All steps in this thread. Raises what they raise, and what the generator fails with."""
-        prepared = self.prepare(question)
+        emit = show or (lambda event: None)
+        begun = self.begin(question)
+        prepared = self.prepare(begun, self._rewritten(begun) if begun.rewriting else None)
         emit(Retrieved(prepared.answer_id, prepared.retrieval))
-        answer = self.extract(prepared) if prepared.plan is None else self._generated(prepared, prepared.plan, emit)
-        for event in told(answer):
-            emit(event)
+        answer = self.extract(prepared) if prepared.plan is None else self._generated(prepared, prepared.plan, show)
+        if answer.prompt_sha256 is None:
+            emit(Delta(answer.text))
+        for citation in answer.citations:
+            emit(Cited(citation))
+        emit(Done(answer))
         return answer
 
-    def _generated(self, prepared: Prepared, plan: PromptPlan, emit: Callable[[Event], None]) -> Answer:
+    def _rewritten(self, begun: Begun) -> str | None:
+        assert begun.rewriting is not None
+        assert self._generator is not None
+        try:
+            return written(self._generator, begun.rewriting.prompt, begun.rewriting.sampling)
+        except YoujuError as error:
+            log.warning("a follow-up is left to the rules: %s: %s", error.code, error.detail)
+            return None
+
+    def _generated(self, prepared: Prepared, plan: PromptPlan, show: Callable[[Event], None] | None) -> Answer:
+        emit = show or (lambda event: None)
         emit(Packed(plan.report))
         reply = self.reply(prepared)
         try:
             self._follow(prepared, reply, emit)
         except YoujuError as error:
-            return self.instead(prepared, error, reply.begun)
+            return self.instead(prepared, error, shown=show is not None and reply.begun)
         return self.conclude(prepared, reply)
 
     def _follow(self, prepared: Prepared, reply: Reply, emit: Callable[[Event], None]) -> None:
@@ -214,20 +254,22 @@ class Asker:
         finally:
             generation.cancel()
 
-    def _retrieved(self, question: Question) -> tuple[tuple[Turn, ...], Retrieval]:
-        """The conversation so far, marks stripped, and what its last question finds."""
-        history = self._history(question)
-        query = self._rewriter.stand_alone(question.query, history)
-        found = self._retriever.retrieve(question.tenant, question.knowledge_base_ids, query, PASSAGES, PassageFilter())
-        return history, found
+    def _retrieved(self, begun: Begun, rewritten: str | None) -> Retrieval:
+        question, history = begun.question, begun.history
+        query = self._rewriter.accepted(rewritten, question.query, history) if rewritten is not None else None
+        return self._retriever.retrieve(
+            question.tenant, question.knowledge_base_ids, query or self._rewriter.by_rules(question.query, history),
+            PASSAGES, PassageFilter(),
+        )  # fmt: skip
 
     def _history(self, question: Question) -> tuple[Turn, ...]:
+        """The newest exchanges, marks stripped."""
         if question.history is not None:
-            turns: Sequence[Turn] = question.history
+            turns: Sequence[Turn] = question.history[-TURNS:]
         elif question.conversation_id is None:
             turns = ()
         else:
-            turns = self._conversations.turns(question.tenant, question.conversation_id, _TURNS)
+            turns = self._conversations.turns(question.tenant, question.conversation_id, TURNS)
         return tuple(replace(turn, answer=marks.stripped(turn.answer)) for turn in turns)
 
     def _live_of_plan(self, prepared: Prepared) -> frozenset[int]:
@@ -253,15 +295,10 @@ class Asker:
         provenance = Provenance(
             retrieval_query=prepared.retrieval.query, reply=reply.raw if reply else None,
             sampling=prepared.sampling if reply else None, report=plan.report if plan else None,
-            history=tuple(turn.id for turn in prepared.history), given=question.history or (),
+            history=tuple(turn.id for turn in prepared.history),
+            given=() if question.history is None else prepared.history,
             asked_language=question.language, base_revision=prepared.retrieval.base_revision,
         )  # fmt: skip
         return self._answers.record(
             question.tenant, answer, question.knowledge_base_ids, prepared.retrieval.passages, provenance
         )
-
-
-def told(answer: Answer) -> list[Event]:
-    """What is said of a finished answer; the text of one that no model wrote comes at once."""
-    whole: list[Event] = [Delta(answer.text)] if answer.prompt_sha256 is None else []
-    return [*whole, *(Cited(citation) for citation in answer.citations), Done(answer)]

@@ -17,6 +17,8 @@ from rag_service.types import Citation, Outcome, Passage, PromptPlan, RefusalRea
 Unsupported = Literal["remove", "mark"]
 Ending = Literal["whole", "growing", "torn"]
 """Of a reply: finished, still being written, or cut off because its tokens were used up."""
+_ORNAMENTS = " \t*_>-\"'“”‘’「」『』"
+"""What models put around a sentence they were told to say."""
 _FEWEST_TERMS = 3
 """A sentence of fewer terms is a label or a lead-in."""
 _INTRODUCES = re.compile(r"[:：]\W*$|^[-*_|:\s]+$")
@@ -68,17 +70,21 @@ class Checking:
         What is assembled of a growing reply is a beginning of what is assembled of all of it.
         """
         language = self._plan.language
-        if text.strip() in self._refusals:
-            return Assembled(refusal.sentence("insufficient", language), (), "refused", "insufficient")
         sentences = marks.split(marks.normalise(text, len(self._passages)))
         if ending == "growing" or (ending == "torn" and not _ENDED.search(sentences[-1].plain if sentences else ".")):
             sentences = sentences[:-1]
         checked = [self._checked(sentence, live) for sentence in sentences]
         if not any(one.stands for one in checked):
-            told = "" if ending == "growing" else refusal.sentence("unsupported", language)
-            return Assembled(told, (), "refused", "unsupported")
+            reason = self._reason(checked)
+            told = "" if ending == "growing" else refusal.sentence(reason, language)
+            return Assembled(told, (), "refused", reason)
         partial = ending == "torn" or any(one.claims and not one.stands for one in checked)
         return self._joined(checked, self._removed(checked), "partial" if partial else "answered")
+
+    def _reason(self, checked: Sequence[_Checked]) -> RefusalReason:
+        """Nothing stands: because the model says so itself, or because what it says does not."""
+        declined = any(one.sentence.plain.strip(_ORNAMENTS) in self._refusals for one in checked)
+        return "insufficient" if declined else "unsupported"
 
     def _removed(self, checked: Sequence[_Checked]) -> set[int]:
         """Indexes of what does not stand, and of what leads up to nothing that is shown."""

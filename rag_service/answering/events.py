@@ -35,7 +35,10 @@ class Cited:
 
 @dataclass(frozen=True, slots=True)
 class Done:
+    """`cut_off`: the model's tokens were used up before it had finished."""
+
     answer: Answer
+    cut_off: bool = False
 
 
 Event = Retrieved | Packed | Delta | Cited | Done

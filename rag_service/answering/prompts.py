@@ -11,8 +11,6 @@ from rag_service.prompting.budget import Budget
 from rag_service.prompting.packer import Packer
 from rag_service.types import Chat, Language, PromptPlan, RankedPassage, Sampling, Turn, Usage
 
-_LEAST_WINDOW = 256
-
 
 class Prompts:
     def __init__(self, packer: Packer, window_tokens: int, reply_tokens: int) -> None:
@@ -68,6 +66,9 @@ class Prompts:
     def refusals(self) -> frozenset[str]:
         """The sentences by which the model says that the passages do not answer."""
         return frozenset(wording.refusal for wording in self._packer.wordings.values())
+
+    def fits(self, prompt: Sequence[int], reply_tokens: int) -> bool:
+        return len(prompt) + reply_tokens <= self._window
 
     def count(self, text: str) -> int:
         return self._packer.format.tokenizer.count(text)

@@ -18,6 +18,11 @@ def sentence(reason: RefusalReason, language: Language) -> str:
     return _SENTENCES[reason, language]
 
 
+def is_refusal(text: str) -> bool:
+    """Whether `text` is one of the sentences and nothing else."""
+    return text.strip() in _SENTENCES.values()
+
+
 def reason_for(best_score: float | None, floor: float) -> RefusalReason:
     """`best_score` None: nothing was retrieved."""
     return "no_evidence" if hopeless(best_score, floor) else "insufficient"

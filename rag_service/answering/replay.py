@@ -14,7 +14,7 @@ from rag_service.answering.writing import written
 from rag_service.db.answers import Answers, Origin
 from rag_service.db.conversations import Conversations
 from rag_service.errors import PromptTooLarge
-from rag_service.ports import Embedder, Generator
+from rag_service.ports import Delivery, Embedder, Generation, Generator
 from rag_service.retrieval.retriever import Retriever
 from rag_service.types import Answer, PassageFilter, PromptPlan, Retrieval, Turn
 
@@ -30,6 +30,18 @@ class Replay:
     prompt_equal: bool
     text_equal: bool
     diff: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Replaying:
+    """An answer with what was made of it again. `writes`: the generator that wrote it is here, to write it again."""
+
+    answer: Answer
+    origin: Origin
+    retrieval: Retrieval
+    plan: PromptPlan | None
+    prompt_difference: list[str]
+    writes: bool
 
 
 class Replayer:
@@ -50,13 +62,37 @@ class Replayer:
         self._generator = generator
 
     def replay(self, tenant: str, answer_id: str) -> Replay:
-        """Changes nothing. Raises NotFound, and what the generator fails with."""
+        """All steps in this thread. Changes nothing. Raises NotFound, and what the generator fails with."""
+        replaying = self.begin(tenant, answer_id)
+        text = None
+        if replaying.writes:
+            assert self._generator is not None
+            assert replaying.plan is not None
+            assert replaying.origin.provenance.sampling is not None
+            text = written(self._generator, replaying.plan.token_ids, replaying.origin.provenance.sampling)
+        return self.conclude(replaying, text)
+
+    def begin(self, tenant: str, answer_id: str) -> Replaying:
+        """Retrieve and pack again. Raises NotFound."""
         answer, origin = self._answers.get(tenant, answer_id), self._answers.origin(tenant, answer_id)
         retrieval = self._retrieved(tenant, answer, origin)
-        found = _retrieval_difference(origin, retrieval)
         plan, prompt = self._planned(tenant, answer, origin, retrieval)
-        text = self._text_difference(answer, origin, retrieval, plan)
-        return Replay(not found, not prompt, not text, (*found, *prompt, *text))
+        same = self._generator is not None and self._generator.name == answer.generator
+        writes = plan is not None and origin.provenance.sampling is not None and same
+        return Replaying(answer, origin, retrieval, plan, prompt, writes)
+
+    def start(self, replaying: Replaying, deliver: Callable[[Delivery], None]) -> Generation:
+        """Sets the generator to work, where the replay `writes`. Raises what `ports.Generator.start` raises."""
+        assert self._generator is not None
+        assert replaying.plan is not None
+        assert replaying.origin.provenance.sampling is not None
+        return self._generator.start(replaying.plan.token_ids, replaying.origin.provenance.sampling, deliver)
+
+    def conclude(self, replaying: Replaying, text: str | None) -> Replay:
+        """`text` is what the generator wrote; None where the replay does not write."""
+        found = _retrieval_difference(replaying.origin, replaying.retrieval)
+        prompt, words = replaying.prompt_difference, self._text_difference(replaying, text)
+        return Replay(not found, not prompt, not words, (*found, *prompt, *words))
 
     def _retrieved(self, tenant: str, answer: Answer, origin: Origin) -> Retrieval:
         retriever = self._past_retriever(answer.revision, origin.provenance.base_revision)
@@ -89,20 +125,18 @@ class Replayer:
         turns = [known[turn_id] for turn_id in origin.provenance.history if turn_id in known]
         return tuple(replace(turn, answer=marks.stripped(turn.answer)) for turn in turns)
 
-    def _text_difference(
-        self, answer: Answer, origin: Origin, retrieval: Retrieval, plan: PromptPlan | None
-    ) -> list[str]:
-        if origin.provenance.reply is None:
-            again = self._extracted(retrieval, answer)
+    def _text_difference(self, replaying: Replaying, text: str | None) -> list[str]:
+        answer, provenance = replaying.answer, replaying.origin.provenance
+        if provenance.reply is None:
+            again = self._extracted(replaying.retrieval, answer)
             return [] if again == answer.text else ["text:", *_lines([answer.text], [again])]
-        if plan is None or origin.provenance.sampling is None:
+        if text is None and replaying.plan is None:
             return ["text: without its prompt it cannot be written again"]
-        if self._generator is None or self._generator.name != answer.generator:
+        if text is None:
             now = self._generator.name if self._generator else extracts.NAME
             return [f"text: written by {answer.generator}, and here is {now}"]
-        again = written(self._generator, plan.token_ids, origin.provenance.sampling)
-        before = origin.provenance.reply
-        return [] if again == before else ["text:", *_lines(before.splitlines(), again.splitlines())]
+        before = provenance.reply
+        return [] if text == before else ["text:", *_lines(before.splitlines(), text.splitlines())]
 
     def _extracted(self, retrieval: Retrieval, answer: Answer) -> str:
         found = extracts.extracts(retrieval, self._embedder)

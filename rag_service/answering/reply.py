@@ -24,6 +24,11 @@ class Reply:
         return self.finished is not None or self._guard.stopped
 
     @property
+    def cut_off(self) -> bool:
+        """Its tokens were used up before it had finished."""
+        return self.finished is not None and self.finished.reason == "length"
+
+    @property
     def raw(self) -> str:
         return "".join(self._raw)
 

@@ -3,47 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rag_service.answering.prompts import Prompts
 from rag_service.answering.question import Wishes
-from rag_service.answering.writing import written
-from rag_service.errors import YoujuError
-from rag_service.ports import Generator
 from rag_service.retrieval import rewriting
 from rag_service.text import storable
-from rag_service.types import Chat, Turn
+from rag_service.types import Chat, Sampling, Turn
 
 _MOST_TOKENS = 96
 
 
+@dataclass(frozen=True, slots=True)
+class Rewriting:
+    """What a generator is asked for a question's stand-alone form."""
+
+    prompt: tuple[int, ...]
+    sampling: Sampling
+
+
 class Rewriter:
-    """`generator` None: by rules."""
-
-    def __init__(self, prompts: Prompts, generator: Generator | None, enabled: bool) -> None:
+    def __init__(self, prompts: Prompts, *, enabled: bool, generates: bool) -> None:
+        """`generates`: a generator is asked for what the rules would change."""
         self._prompts = prompts
-        self._generator = generator
         self._enabled = enabled
+        self._generates = generates
 
-    def stand_alone(self, question: str, history: Sequence[Turn]) -> str:
-        """What to search for; `question` itself where it needs nothing of the history.
+    def by_rules(self, question: str, history: Sequence[Turn]) -> str:
+        """What to search for; `question` itself where it needs nothing of the history."""
+        return rewriting.stand_alone(question, history) if self._enabled and history else question
 
-        A generator that is down, or says something that is no question, leaves it to the rules.
-        """
-        if not self._enabled or not history:
-            return question
-        by_rules = rewriting.stand_alone(question, history)
-        if self._generator is None or by_rules == question:
-            return by_rules
-        return self._rewritten(self._generator, question, history) or by_rules
-
-    def _rewritten(self, generator: Generator, question: str, history: Sequence[Turn]) -> str | None:
+    def rewriting(self, question: str, history: Sequence[Turn]) -> Rewriting | None:
+        """What to ask a generator; None where the rules do, or the question stands alone."""
+        if not self._generates or self.by_rules(question, history) == question:
+            return None
         messages = [
             Chat(message.role, self._prompts.harmless(message.content))
             for message in rewriting.rewriting_messages(question, history)
         ]
-        sampling = self._prompts.sampling(Wishes(max_tokens=_MOST_TOKENS))
-        try:
-            text = written(generator, self._prompts.encode(messages), sampling)
-        except YoujuError:
+        prompt = self._prompts.encode(messages)
+        if not self._prompts.fits(prompt, _MOST_TOKENS):
             return None
-        return rewriting.accepted(storable(text), question, history)
+        return Rewriting(tuple(prompt), self._prompts.sampling(Wishes(max_tokens=_MOST_TOKENS)))
+
+    def accepted(self, reply: str, question: str, history: Sequence[Turn]) -> str | None:
+        """The question that a generator made of it, if it is one."""
+        return rewriting.accepted(storable(reply), question, history)

@@ -57,10 +57,12 @@ async def ask(body: AnswerRequest, request: Request, service: ServiceOf, caller:
     `error`. What can be refused before the first event is refused with a status."""
     question = replace(_question(body, service, caller), wishes=_wishes(body.generation))
     if not body.stream:
-        answer = await live.answer_of(service.asker, question, request)
-        return Response(status_code=live.CLIENT_LEFT) if answer is None else answer_shape(answer)
+        done = await live.done_with(service.asker, question, request)
+        return Response(status_code=live.CLIENT_LEFT) if done is None else answer_shape(done.answer)
     events = live.answered(service.asker, question)
-    first = await anext(events)
+    first = await live.unless_left(request, anext(events))
+    if first is None:
+        return Response(status_code=live.CLIENT_LEFT)
     return sse.response(_stream(first, events, problems.request_id(request)))
 
 
@@ -81,10 +83,11 @@ def packing(answer: str, service: ServiceOf, caller: CallerOf) -> PackingShape:
     return PackingShape.model_validate(service.packing_reports.get(caller.tenant, answer))
 
 
-@router.post("/answers/{answer}/replay")
-def replay(answer: str, body: ReplayRequest, service: ServiceOf, caller: CallerOf) -> ReplayShape:
+@router.post("/answers/{answer}/replay", response_model=ReplayShape)
+async def replay(answer: str, body: ReplayRequest, request: Request, service: ServiceOf, caller: CallerOf) -> object:
     """Retrieval at the stored revision, the prompt and the text made again: which are equal, and how they differ."""
-    return ReplayShape.model_validate(service.replayer.replay(caller.tenant, answer))
+    made = await live.unless_left(request, live.replayed(service.replayer, caller.tenant, answer))
+    return Response(status_code=live.CLIENT_LEFT) if made is None else ReplayShape.model_validate(made)
 
 
 def _question(body: AnswerRequest | PackRequest, service: Service, caller: Caller) -> Question:
@@ -126,5 +129,5 @@ def _shaped(event: Event) -> ServerSentEvent:
             return sse.event("delta", DeltaEvent(text=text))
         case Cited(citation):
             return sse.event("citation", CitationEvent(citation=citation_shape(citation)))
-        case Done(answer):
+        case Done(answer, _):
             return sse.event("done", answer_shape(answer))

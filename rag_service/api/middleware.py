@@ -126,7 +126,7 @@ class Admission:
         self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
-        if scope["type"] != "http" or (scope["method"], scope["path"]) not in _QUESTIONS:
+        if scope["type"] != "http" or not _is_question(scope["method"], scope["path"]):
             return await self._app(scope, receive, send)
         if self._under_way >= self._most:
             return await _refuse(problems.overloaded(), scope, receive, send)
@@ -137,7 +137,12 @@ class Admission:
             self._under_way -= 1
 
 
-_QUESTIONS = frozenset(("POST", path) for path in ("/v1/retrieve", "/v1/pack", "/v1/answers", "/v1/chat/completions"))
+_QUESTIONS = frozenset(("/v1/retrieve", "/v1/pack", "/v1/answers", "/v1/chat/completions"))
+
+
+def _is_question(method: str, path: str) -> bool:
+    """What searches, and may generate."""
+    return method == "POST" and (path in _QUESTIONS or path.endswith("/replay"))
 
 
 async def _refuse(error: YoujuError, scope: Scope, receive: Receive, send: Send) -> None:
