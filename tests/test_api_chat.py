@@ -11,7 +11,15 @@ from calls import ask, ingest
 from engine import Engine, Wire, fails, running_engine, says
 from fastapi.testclient import TestClient
 from generating import generating, listening, prompt_of
+from hypothesis import given
+from hypothesis import strategies as st
 from openai import OpenAI
+
+from rag_service.answering.ask import TURNS
+from rag_service.answering.refusal import is_refusal, sentence
+from rag_service.api import chat
+from rag_service.api.chat_shapes import ChatMessage
+from rag_service.types import Turn
 
 HANDBOOK = """# Staff handbook
 
@@ -158,13 +166,31 @@ def test_sampling_is_heeded(theirs: OpenAI, engine: Engine) -> None:
 @pytest.mark.parametrize(
     "members",
     [
-        {"n": 2}, {"tools": []}, {"logprobs": True}, {"frequency_penalty": 0.5}, {"messages": []},
+        {"n": 2}, {"tools": [{"type": "function", "function": {"name": "f"}}]}, {"logprobs": True}, {"stop": ["."]},
+        {"response_format": {"type": "json_object"}}, {"tool_choice": "required"}, {"modalities": ["text", "audio"]},
+        {"audio": {"voice": "x", "format": "wav"}}, {"frequency_penalty": 0.5}, {"top_k": 40}, {"logit_bias": {"1": 5}},
+        {"repetition_penalty": 1.1}, {"nobody_knows_this": 1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_would_change_the_answer_and_is_not_heeded_is_refused_by_name(
+    theirs: OpenAI, members: dict[str, Any]
+) -> None:
+    with pytest.raises(openai.UnprocessableEntityError, match=f"body/{next(iter(members))}"):
+        theirs.chat.completions.create(model="papers", messages=user(ASK_LEAVE), extra_body=members)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"messages": []}, {"messages": [{"role": "system", "content": "x"}]},
+        {"messages": [{"role": "user", "content": None}]},
         {"messages": [{"role": "assistant", "content": "x"}]}, {"messages": [{"role": "user", "content": " "}]},
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
     ],
     ids=str,
 )  # fmt: skip
-def test_what_cannot_be_heeded_is_refused(
+def test_messages_that_end_in_no_question_are_refused(
     service_of_papers: tuple[TestClient, str, str], members: dict[str, Any]
 ) -> None:
     body = {"model": "papers", "messages": user(ASK_LEAVE), **members}
@@ -184,9 +210,167 @@ def test_text_in_parts_is_one_text(theirs: OpenAI, engine: Engine) -> None:
     assert made.choices[0].message.content == f"{TRUE} [1]."
 
 
+@pytest.mark.parametrize("without_stream", [False, True])
+def test_what_popular_clients_send_by_default_is_accepted(theirs: OpenAI, engine: Engine, without_stream: bool) -> None:
+    engine.plays(says(TRUE, " [1]."))
+    members: dict[str, Any] = {
+        "n": 1, "stop": [], "tools": [], "functions": [], "tool_choice": "auto", "function_call": "none",
+        "response_format": {"type": "text"}, "modalities": ["text"], "logit_bias": {}, "logprobs": False,
+        "top_logprobs": 0, "frequency_penalty": 0, "presence_penalty": 0.0, "repetition_penalty": 1.0, "top_k": -1,
+        "metadata": {"chat_id": "x"}, "store": False, "user": {"id": "x"}, "service_tier": "auto", "verbosity": "low",
+        "safety_identifier": "x", "prompt_cache_key": "x", "parallel_tool_calls": True, "reasoning_effort": "low",
+        "temperature": 1, "top_p": 1, "seed": None, "max_tokens": None, "audio": None, "web_search_options": None,
+    }  # fmt: skip
+    if not without_stream:
+        members |= {"stream": True, "stream_options": {"include_usage": True, "include_obfuscation": False}}
+
+    made: Any = theirs.chat.completions.create(model="papers", messages=user(ASK_LEAVE), extra_body=members)
+
+    assert made.choices[0].message.content == f"{TRUE} [1]." if without_stream else list(made)
+
+
+def test_our_own_message_can_be_sent_back(theirs: OpenAI, engine: Engine) -> None:
+    engine.plays(says("Trips by train are booked in second class [1]."))
+    messages = user("Which class are trips by train?")
+    made = theirs.chat.completions.create(model="papers", messages=messages)
+    engine.plays(says(TRUE, " [1]."))
+
+    ours: Any = made.choices[0].message
+    theirs.chat.completions.create(model="papers", messages=[*messages, ours, *user(ASK_LEAVE)])
+
+    assert "### Assistant: Trips by train are booked in second class.<|endoftext|>" in prompt_of(engine.asked[-1])
+
+
+def test_messages_of_and_about_tools_are_not_used(theirs: OpenAI, engine: Engine) -> None:
+    engine.plays(says(TRUE, " [1]."))
+    call = {"id": "call-1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    messages: list[Any] = [
+        *user("How warm is it?"),
+        {"role": "assistant", "content": None, "refusal": None, "tool_calls": [call]},
+        {"role": "tool", "content": "minus forty", "tool_call_id": "call-1"},
+        {"role": "assistant", "content": "Cold.", "audio": None, "function_call": None, "annotations": []},
+        *user(ASK_LEAVE),
+    ]
+
+    theirs.chat.completions.create(model="papers", messages=messages)
+
+    prompt = prompt_of(engine.asked[-1])
+    assert "### Human: How warm is it?\n\n### Assistant: Cold.<|endoftext|>" in prompt
+    assert "minus forty" not in prompt
+
+
+def test_a_refusal_sent_back_is_not_in_the_next_prompt(theirs: OpenAI, engine: Engine) -> None:
+    engine.plays(says("The moon is made of green cheese [1]."))
+    messages = user(ASK_LEAVE)
+    refused = theirs.chat.completions.create(model="papers", messages=messages)
+    told = refused.choices[0].message.content
+    assert told == sentence("unsupported", "en")
+    engine.plays(says(TRUE, " [1]."))
+
+    theirs.chat.completions.create(model="papers", messages=user(ASK_LEAVE, told, ASK_LEAVE))
+
+    assert told not in prompt_of(engine.asked[-1])
+
+
+def test_a_question_in_several_messages_is_one_question(theirs: OpenAI, engine: Engine) -> None:
+    engine.plays(says(TRUE, " [1]."))
+    messages: list[Any] = [*user("I am new here."), {"role": "system", "content": "Be brief."}, *user(ASK_LEAVE)]
+
+    theirs.chat.completions.create(model="papers", messages=messages)
+
+    assert f"Question: I am new here.\n{ASK_LEAVE}\n" in prompt_of(engine.asked[-1])
+
+
+def test_more_tokens_than_a_reply_gets_are_no_more(theirs: OpenAI, engine: Engine) -> None:
+    engine.plays(says(TRUE, " [1]."))
+
+    for most in ({"max_tokens": 100_000}, {"max_completion_tokens": 4_096}):
+        theirs.chat.completions.create(model="papers", messages=user(ASK_LEAVE), extra_body=most)
+        assert engine.asked[-1].body["max_tokens"] == 900
+
+
+@pytest.mark.parametrize(("finish", "reason"), [("length", "length"), ("stop", "stop")])
+def test_a_reply_that_was_cut_off_says_so(theirs: OpenAI, engine: Engine, finish: str, reason: str) -> None:
+    engine.plays(says(TRUE, " [1]. Sick leave needs", finish=finish))
+
+    whole = theirs.chat.completions.create(model="papers", messages=user(ASK_LEAVE))
+    *_, last = theirs.chat.completions.create(model="papers", messages=user(ASK_LEAVE), stream=True)
+
+    assert (whole.choices[0].finish_reason, last.choices[0].finish_reason) == (reason, reason)
+
+
+MESSAGES = st.builds(
+    lambda role, text: ChatMessage(role=role, content=text),
+    st.sampled_from(["system", "user", "assistant", "tool"]),
+    st.text("abc ", max_size=3) | st.sampled_from([sentence("no_evidence", "zh"), sentence("insufficient", "en")]),
+)
+
+
+@given(st.lists(MESSAGES, max_size=12))
+def test_nothing_that_was_said_is_lost_except_refusals_and_greetings(messages: list[ChatMessage]) -> None:
+    history, question = chat._spoken([*messages, ChatMessage(role="user", content="Why?")])
+
+    heard = "".join(f"{turn.question}\n{turn.answer}\n" for turn in history) + question
+    said = [one for one in messages if one.role in ("user", "assistant")]
+    while said and said[0].role == "assistant":
+        said = said[1:]
+    kept = [one.text for one in said if one.role == "user" or not is_refusal(one.text)]
+    assert heard.replace("\n", "") == "".join(kept) + "Why?"
+    assert not any(is_refusal(turn.answer) for turn in history)
+
+
+@given(st.lists(st.integers(1, 150_000) | st.integers(1, 2_000), max_size=80))
+def test_the_newest_of_a_long_history_are_read(lengths: list[int]) -> None:
+    history = [Turn(f"message-{at}", "Why?", "x" * length) for at, length in enumerate(lengths)]
+
+    kept = len(chat._newest(history))
+
+    def characters(newest: int) -> int:
+        return sum(lengths[len(lengths) - newest :]) + newest * len("Why?")
+
+    assert list(chat._newest(history)) == history[len(history) - kept :]
+    assert kept <= TURNS
+    assert characters(kept) <= 200_000
+    assert kept == min(len(history), TURNS) or characters(kept + 1) > 200_000
+
+
+@pytest.mark.parametrize(("characters", "blocks"), [(100, 2), (200_001, 0)])
+def test_what_is_beyond_the_bound_is_not_even_weighed_for_the_prompt(
+    theirs: OpenAI, engine: Engine, service_of_papers: tuple[TestClient, str, str], characters: int, blocks: int
+) -> None:
+    engine.plays(says(TRUE, " [1]."))
+    messages = user("Which class are trips by train?", "Second class.", "And taxis?", "x" * characters, ASK_LEAVE)
+
+    made = theirs.chat.completions.create(model="papers", messages=messages)
+
+    packing = service_of_papers[0].get(f"/v1/answers/{made.id}/packing").json()
+    assert len([block for block in packing["blocks"] if block["kind"] == "history"]) == blocks
+
+
 def test_an_unknown_model_is_not_found(theirs: OpenAI) -> None:
     with pytest.raises(openai.NotFoundError):
         theirs.chat.completions.create(model="nowhere", messages=user(ASK_LEAVE))
+
+
+def test_errors_are_where_openais_clients_look_for_them(
+    theirs: OpenAI, service_of_papers: tuple[TestClient, str, str]
+) -> None:
+    ours = service_of_papers[0]
+    asked = {"model": "papers", "messages": [], "n": 2}
+
+    with pytest.raises(openai.NotFoundError) as unknown:
+        theirs.models.retrieve("nowhere")
+    with pytest.raises(openai.UnprocessableEntityError) as refused:
+        theirs.chat.completions.create(**asked)  # type: ignore[call-overload]
+
+    assert (unknown.value.code, unknown.value.type) == ("not-found", "urn:youju:problem:not-found")
+    assert refused.value.code == "invalid-input"
+    problem = ours.post("/v1/chat/completions", json=asked).json()
+    assert "body/n: is not heeded: leave it out, or send 1" in problem["detail"]
+    assert refused.value.body["message"] == problem["error"]["message"] == problem["detail"]  # type: ignore[index]
+    assert ours.put("/v1/models").json()["error"]["code"] == "method-not-allowed"
+    for elsewhere in ("/v1/answers/nowhere", "/v1/modelsx", "/v1/chat"):
+        assert "error" not in ours.get(elsewhere).json()
 
 
 def test_a_generator_that_is_down_is_an_api_error_with_and_without_a_stream(theirs: OpenAI, engine: Engine) -> None:

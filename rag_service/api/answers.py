@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
 from dataclasses import replace
 
 from fastapi import APIRouter, Request, Response
@@ -63,7 +62,7 @@ async def ask(body: AnswerRequest, request: Request, service: ServiceOf, caller:
     first = await live.unless_left(request, anext(events))
     if first is None:
         return Response(status_code=live.CLIENT_LEFT)
-    return sse.response(_stream(first, events, problems.request_id(request)))
+    return sse.response(_stream(first, events, problems.request_id(request)), events)
 
 
 @router.post("/pack")
@@ -106,17 +105,16 @@ def _wishes(generation: GenerationWishes | None) -> Wishes:
 
 async def _stream(first: Event, events: AsyncGenerator[Event], request_id: str) -> AsyncIterator[ServerSentEvent]:
     """Every stream ends in exactly one `done` or `error`; leaving it ends the generation."""
-    async with aclosing(events):
-        try:
-            yield _shaped(first)
-            async for event in events:
-                yield _shaped(event)
-        except YoujuError as error:
-            yield sse.error(error, request_id)
-        except Exception as error:
-            # After the first byte a failure can only be an event, and every stream ends in one.
-            log.exception("request %s", request_id)
-            yield sse.error(sse.unforeseen(error), request_id)
+    try:
+        yield _shaped(first)
+        async for event in events:
+            yield _shaped(event)
+    except YoujuError as error:
+        yield sse.error(error, request_id)
+    except Exception as error:
+        # After the first byte a failure can only be an event, and every stream ends in one.
+        log.exception("request %s", request_id)
+        yield sse.error(sse.unforeseen(error), request_id)
 
 
 def _shaped(event: Event) -> ServerSentEvent:

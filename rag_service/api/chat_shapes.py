@@ -1,42 +1,103 @@
-"""OpenAI's shapes, as far as they mean something here. A member that would change the answer and is not heeded is
-refused unless it asks for what happens anyway."""
+"""OpenAI's shapes, as far as they mean something here.
+
+Clients send many members by default, so each that OpenAI knows is one of three kinds:
+
+- heeded, as `max_tokens`, `temperature`, `top_p` and `seed` are;
+- unused (`Unused`), because no answer could depend on it: `user`, `metadata`, `reasoning_effort`. Anything is accepted;
+- neither (`Only`): it would change the answer, so it may only ask for what happens anyway, as `n: 1`, `tools: []` or
+  `stop: []` do. Anything else is refused by name, and nothing is silently done otherwise than it was asked for.
+
+A member that is null is as good as left out, whatever its name; any other that is not named here is refused.
+"""
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, StringConstraints, model_validator
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from rag_service.answering.events import Done
 from rag_service.api.shapes import CitationShape, Request, Text, citation_shape
-from rag_service.types import Answer, KnowledgeBase, Usage
+from rag_service.types import KnowledgeBase, Usage
 
 OWNER = "youju"
+Unused = Any
+FinishReason = Literal["stop", "length"]
 
 
-class TextPart(Request):
+class Only:
+    """In an annotation: the values that ask for what happens anyway, and no others."""
+
+    def __init__(self, *neutral: Any) -> None:
+        self._neutral = neutral
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self._checked)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"enum": list(self._neutral)}
+
+    def _checked(self, value: Any) -> Any:
+        if value not in self._neutral:
+            accepted = " or ".join(json.dumps(one) for one in self._neutral)
+            raise PydanticCustomError(
+                "not_heeded", "is not heeded: leave it out, or send {accepted}", {"accepted": accepted}
+            )
+        return value
+
+
+class Lenient(Request):
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, members: Any) -> Any:
+        if not isinstance(members, dict):
+            return members
+        return {name: value for name, value in members.items() if value is not None}
+
+
+class TextPart(Lenient):
     type: Literal["text"]
     text: Text
 
 
-class ChatMessage(Request):
-    """`system` and `developer` messages are not used: what an answer may say is not for the caller to change."""
+class ChatMessage(Lenient):
+    """Of `user` and `assistant` messages the text is used. What else there may be is not: what an answer may say, and
+    what it may say it from, is not for the caller to change."""
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Text | list[TextPart]
-    name: str | None = None
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: Text | list[TextPart] | None = None
+    name: Unused = None
+    # Of the assistant's messages, as they were received from here or from elsewhere.
+    refusal: Unused = None
+    citations: Unused = None
+    annotations: Unused = None
+    audio: Unused = None
+    tool_calls: Unused = None
+    function_call: Unused = None
+    # Of a tool's.
+    tool_call_id: Unused = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> ChatMessage:
+        if self.content is None and self.role != "assistant":
+            raise PydanticCustomError("missing", "has no content")
+        return self
 
     @property
     def text(self) -> str:
-        if isinstance(self.content, str):
-            return self.content
-        return "\n".join(part.text for part in self.content)
+        if isinstance(self.content, list):
+            return "\n".join(part.text for part in self.content)
+        return self.content or ""
 
 
-class StreamOptions(Request):
+class StreamOptions(Lenient):
     include_usage: bool = False
+    include_obfuscation: Unused = None
 
 
-class ChatRequest(Request):
+class ChatRequest(Lenient):
     model: Annotated[str, StringConstraints(min_length=1, max_length=200)]
     messages: list[ChatMessage] = Field(min_length=1, max_length=1_000)
     stream: bool = False
@@ -46,12 +107,33 @@ class ChatRequest(Request):
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
     seed: int | None = Field(None, ge=0, lt=2**63)
-    user: str | None = None
-    # Only as what they are without being said.
-    n: Literal[1] | None = None
-    frequency_penalty: Literal[0] | None = None
-    presence_penalty: Literal[0] | None = None
-    logprobs: Literal[False] | None = None
+    n: Annotated[Any, Only(1)] = None
+    stop: Annotated[Any, Only([])] = None
+    tools: Annotated[Any, Only([])] = None
+    functions: Annotated[Any, Only([])] = None
+    tool_choice: Annotated[Any, Only("none", "auto")] = None
+    function_call: Annotated[Any, Only("none", "auto")] = None
+    response_format: Annotated[Any, Only({"type": "text"})] = None
+    modalities: Annotated[Any, Only(["text"])] = None
+    logit_bias: Annotated[Any, Only({})] = None
+    logprobs: Annotated[Any, Only(False)] = None
+    top_logprobs: Annotated[Any, Only(0)] = None
+    frequency_penalty: Annotated[Any, Only(0)] = None
+    presence_penalty: Annotated[Any, Only(0)] = None
+    repetition_penalty: Annotated[Any, Only(1)] = None
+    # Both are how servers write "all tokens".
+    top_k: Annotated[Any, Only(0, -1)] = None
+    metadata: Unused = None
+    parallel_tool_calls: Unused = None
+    prediction: Unused = None
+    prompt_cache_key: Unused = None
+    prompt_cache_retention: Unused = None
+    reasoning_effort: Unused = None
+    safety_identifier: Unused = None
+    service_tier: Unused = None
+    store: Unused = None
+    user: Unused = None
+    verbosity: Unused = None
 
 
 class ModelShape(BaseModel):
@@ -76,7 +158,7 @@ class AssistantMessage(BaseModel):
 class Choice(BaseModel):
     index: int = 0
     message: AssistantMessage
-    finish_reason: Literal["stop"] = "stop"
+    finish_reason: FinishReason
     logprobs: None = None
 
 
@@ -106,7 +188,7 @@ class ChatDelta(BaseModel):
 class ChunkChoice(BaseModel):
     index: int = 0
     delta: ChatDelta
-    finish_reason: Literal["stop"] | None = None
+    finish_reason: FinishReason | None = None
 
 
 class ChatChunk(BaseModel):
@@ -122,12 +204,13 @@ def model_shape(kb: KnowledgeBase) -> ModelShape:
     return ModelShape(id=kb.name, created=int(kb.created_at))
 
 
-def completion(answer: Answer, model: str) -> ChatCompletion:
+def completion(done: Done, model: str) -> ChatCompletion:
+    answer = done.answer
     message = AssistantMessage(content=answer.text, citations=[citation_shape(c) for c in answer.citations])
+    choice = Choice(message=message, finish_reason=_finish_reason(done))
     return ChatCompletion(
-        id=answer.id, created=int(answer.created_at), model=model, choices=[Choice(message=message)],
-        usage=_usage(answer.usage),
-    )  # fmt: skip
+        id=answer.id, created=int(answer.created_at), model=model, choices=[choice], usage=_usage(answer.usage)
+    )
 
 
 class Chunks:
@@ -142,14 +225,16 @@ class Chunks:
     def text(self, text: str) -> ChatChunk:
         return self._chunk(ChatDelta(content=text))
 
-    def closing(self, answer: Answer) -> ChatChunk:
+    def closing(self, done: Done) -> ChatChunk:
         """The last choice: why it ended, and the citations of all that came before."""
-        return self._chunk(ChatDelta(citations=[citation_shape(c) for c in answer.citations]), "stop")
+        return self._chunk(
+            ChatDelta(citations=[citation_shape(c) for c in done.answer.citations]), _finish_reason(done)
+        )
 
     def usage(self, usage: Usage) -> ChatChunk:
         return ChatChunk(**self._head, choices=[], usage=_usage(usage))
 
-    def _chunk(self, delta: ChatDelta, finish_reason: Literal["stop"] | None = None) -> ChatChunk:
+    def _chunk(self, delta: ChatDelta, finish_reason: FinishReason | None = None) -> ChatChunk:
         return ChatChunk(**self._head, choices=[ChunkChoice(delta=delta, finish_reason=finish_reason)])
 
 
@@ -159,6 +244,10 @@ def wire(chunk: ChatChunk) -> dict[str, Any]:
     for choice in members["choices"]:
         choice["delta"] = {name: value for name, value in choice["delta"].items() if value is not None}
     return members
+
+
+def _finish_reason(done: Done) -> FinishReason:
+    return "length" if done.cut_off else "stop"
 
 
 def _usage(usage: Usage) -> ChatUsage:

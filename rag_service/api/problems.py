@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import logging
+import re
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from rag_service.errors import Overloaded, StorageFull, YoujuError
 from rag_service.types import Problem
@@ -38,6 +40,8 @@ _BY_STATUS = {
     405: ("method-not-allowed", "Method not allowed"),
     415: ("unsupported-type", "Unsupported or untrue media type"),
 }
+_HIDDEN = "see the service's log for this request"
+_OPENAI = re.compile(r"/v1/(?:chat/completions|models(?:/.*)?)", re.DOTALL)
 # In /openapi.json, for every route.
 RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {
@@ -54,6 +58,22 @@ class Refused(Exception):
     def __init__(self, problem: Problem, items: list[dict[str, Any]]) -> None:
         super().__init__(problem.detail)
         self.problem = Problem(problem.code, problem.title, problem.detail, {**problem.data, "items": items})
+
+
+class ProblemResponse(JSONResponse):
+    """On OpenAI's paths it has one member more: `error`, where OpenAI's clients look for the reason."""
+
+    media_type = MEDIA_TYPE
+
+    def __init__(self, members: dict[str, Any], status: int, headers: dict[str, str]) -> None:
+        super().__init__(members, status, headers)
+        self._members = members
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if _OPENAI.fullmatch(scope["path"]):
+            self.body = self.render(for_openai(self._members))
+            self.headers["Content-Length"] = str(len(self.body))
+        await super().__call__(scope, receive, send)
 
 
 def status_of(code: str) -> int:
@@ -73,22 +93,32 @@ def body(problem: Problem, status: int | None = None, instance: str | None = Non
     return {**problem.data, **members}
 
 
+def for_openai(members: dict[str, Any]) -> dict[str, Any]:
+    """The members of a problem, and beside them the error object that OpenAI's clients read."""
+    kind = members["type"]
+    code = kind.removeprefix(TYPE_PREFIX)
+    return {**members, "error": {"message": members["detail"], "type": kind, "code": code, "param": None}}
+
+
+def told(error: YoujuError, instance: str) -> Problem:
+    """What a caller learns of `error`: of what went wrong inside only the code, and that the log has the rest."""
+    if status_of(error.code) != 500:
+        return Problem(error.code, error.title, error.detail, dict(error.data))
+    log.error("request %s: %s: %s %s", instance, error.code, error.detail, error.data)
+    return Problem(error.code, error.title, _HIDDEN)
+
+
 def response(problem: Problem, status: int, instance: str) -> JSONResponse:
     headers = {}
     if "retry_after_seconds" in problem.data:
         headers["Retry-After"] = str(problem.data["retry_after_seconds"])
     if status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="youju"'
-    return JSONResponse(body(problem, status, instance), status, headers, media_type=MEDIA_TYPE)
+    return ProblemResponse(body(problem, status, instance), status, headers)
 
 
 def of_error(error: YoujuError, instance: str) -> JSONResponse:
-    status = status_of(error.code)
-    if status == 500:
-        # What went wrong inside is for the log; the caller learns the code and where to find the rest.
-        log.error("request %s: %s: %s %s", instance, error.code, error.detail, error.data)
-        return response(Problem(error.code, error.title, "see the service's log for this request"), 500, instance)
-    return response(Problem(error.code, error.title, error.detail, dict(error.data)), status, instance)
+    return response(told(error, instance), status_of(error.code), instance)
 
 
 def request_id(request: Request) -> str:
@@ -147,8 +177,7 @@ def _os_error(request: Request, error: Exception) -> JSONResponse:
 
 def unforeseen(error: Exception, instance: str) -> JSONResponse:
     log.error("request %s", instance, exc_info=error)
-    problem = Problem("internal", "Internal error", "see the service's log for this request")
-    return response(problem, 500, instance)
+    return response(Problem("internal", "Internal error", _HIDDEN), 500, instance)
 
 
 def overloaded() -> Overloaded:
