@@ -122,7 +122,8 @@ class SqlChangeFeed:
     def reserve(self, knowledge_base_id: str, seconds: float) -> bool:
         """Whether this caller may compact now: one at a time, and a compactor that died blocks nobody for long."""
         kb = knowledge_bases.c
-        is_free = func.coalesce(kb.compacting_until, 0) < now()
+        # Not only before now: the clock of SQLite counts milliseconds.
+        is_free = func.coalesce(kb.compacting_until, 0) <= now()
         with self._database.write() as connection:
             done = connection.execute(
                 update(knowledge_bases)
