@@ -160,7 +160,8 @@ class Turn {
     text.append(...split.pieces.map((piece) => this.#piece(piece)));
     const content = [text];
     if (split.unmarked.length) content.push(this.#unmarked(split.unmarked));
-    if (answer.outcome === "partial") content.push(spoken("p", { class: "notice" }, "partial"));
+    const isMarked = answer.citations.some((one) => one.verdict === "unsupported");
+    if (answer.outcome === "partial") content.push(spoken("p", { class: "notice" }, isMarked ? "partialMarked" : "partial"));
     return content;
   }
 
