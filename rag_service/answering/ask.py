@@ -160,7 +160,8 @@ class Asker:
         )  # fmt: skip
 
     def pack(self, question: Question, window_tokens: int | None, reply_tokens: int | None) -> PackingReport:
-        """The report of the prompt that `question` would get; nothing is generated. Raises as `prepare` does."""
+        """The report of the prompt that `question` would get; nothing is generated, so a follow-up is rewritten by the
+        rules. Raises as `prepare` does."""
         begun = self.begin(question)
         retrieval = self._retrieved(begun, None)
         language = question.language or language_of(question.query)
@@ -216,32 +217,31 @@ class Asker:
         begun = self.begin(question)
         prepared = self.prepare(begun, self._rewritten(begun) if begun.rewriting else None)
         emit(Retrieved(prepared.answer_id, prepared.retrieval))
-        answer = self.extract(prepared) if prepared.plan is None else self._generated(prepared, prepared.plan, show)
-        if answer.prompt_sha256 is None:
-            emit(Delta(answer.text))
-        for citation in answer.citations:
+        plan = prepared.plan
+        done = Done(self.extract(prepared)) if plan is None else self._generated(prepared, plan, show)
+        if done.answer.prompt_sha256 is None:
+            emit(Delta(done.answer.text))
+        for citation in done.answer.citations:
             emit(Cited(citation))
-        emit(Done(answer))
-        return answer
+        emit(done)
+        return done.answer
 
     def _rewritten(self, begun: Begun) -> str | None:
-        assert begun.rewriting is not None
-        assert self._generator is not None
         try:
-            return written(self._generator, begun.rewriting.prompt, begun.rewriting.sampling)
+            return written(lambda deliver: self.start_rewriting(begun, deliver))
         except YoujuError as error:
             log.warning("a follow-up is left to the rules: %s: %s", error.code, error.detail)
             return None
 
-    def _generated(self, prepared: Prepared, plan: PromptPlan, show: Callable[[Event], None] | None) -> Answer:
+    def _generated(self, prepared: Prepared, plan: PromptPlan, show: Callable[[Event], None] | None) -> Done:
         emit = show or (lambda event: None)
         emit(Packed(plan.report))
         reply = self.reply(prepared)
         try:
             self._follow(prepared, reply, emit)
         except YoujuError as error:
-            return self.instead(prepared, error, shown=show is not None and reply.begun)
-        return self.conclude(prepared, reply)
+            return Done(self.instead(prepared, error, shown=show is not None and reply.begun))
+        return Done(self.conclude(prepared, reply), reply.cut_off)
 
     def _follow(self, prepared: Prepared, reply: Reply, emit: Callable[[Event], None]) -> None:
         delivered: SimpleQueue[Delivery] = SimpleQueue()

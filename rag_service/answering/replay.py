@@ -9,7 +9,7 @@ from difflib import unified_diff
 from rag_service.answering import extracts, marks
 from rag_service.answering.ask import PASSAGES
 from rag_service.answering.prompts import Prompts
-from rag_service.answering.question import Question, Wishes
+from rag_service.answering.question import Question
 from rag_service.answering.writing import written
 from rag_service.db.answers import Answers, Origin
 from rag_service.db.conversations import Conversations
@@ -64,12 +64,7 @@ class Replayer:
     def replay(self, tenant: str, answer_id: str) -> Replay:
         """All steps in this thread. Changes nothing. Raises NotFound, and what the generator fails with."""
         replaying = self.begin(tenant, answer_id)
-        text = None
-        if replaying.writes:
-            assert self._generator is not None
-            assert replaying.plan is not None
-            assert replaying.origin.provenance.sampling is not None
-            text = written(self._generator, replaying.plan.token_ids, replaying.origin.provenance.sampling)
+        text = written(lambda deliver: self.start(replaying, deliver)) if replaying.writes else None
         return self.conclude(replaying, text)
 
     def begin(self, tenant: str, answer_id: str) -> Replaying:
@@ -106,7 +101,7 @@ class Replayer:
         report = origin.provenance.report
         if report is None:
             return None, []
-        question = Question(tenant, answer.query, origin.knowledge_base_ids, wishes=Wishes(report.reply_tokens))
+        question = Question(tenant, answer.query, origin.knowledge_base_ids)
         history = self._history(tenant, origin)
         try:
             plan = self._prompts.plan(

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from queue import SimpleQueue
 
 from rag_service.errors import YoujuError
-from rag_service.ports import Delivery, Generator
-from rag_service.types import Finished, Sampling
+from rag_service.ports import Delivery, Generation
+from rag_service.types import Finished
 
 
-def written(generator: Generator, prompt: Sequence[int], sampling: Sampling) -> str:
-    """Its text as it came, in the caller's own thread. Raises what the generator fails with."""
+def written(start: Callable[[Callable[[Delivery], None]], Generation]) -> str:
+    """The text of what `start` sets going, waited for in the caller's own thread; `api.live` waits on the event loop.
+    Raises what the generator fails with."""
     delivered: SimpleQueue[Delivery] = SimpleQueue()
-    generation = generator.start(prompt, sampling, delivered.put)
+    generation = start(delivered.put)
     text: list[str] = []
     try:
         while not isinstance(delivery := delivered.get(), Finished):

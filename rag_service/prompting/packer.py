@@ -72,7 +72,6 @@ class _Packing:
     def __init__(self, prompt_format: PromptFormat, wording: Wording, question: str, budget: Budget) -> None:
         self._turns = Turns(prompt_format, wording)
         self._count = prompt_format.tokenizer.count
-        self._instructions = len(wording.instructions)
         self._question = question
         self._budget = budget
 
