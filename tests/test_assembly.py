@@ -117,9 +117,22 @@ def test_a_refusal_before_an_answer_is_left_out() -> None:
 def test_marked_instead_of_removed_it_stays_with_its_verdict() -> None:
     made = assembled("Nonsense is here [2]. Alpha is the first letter [1]. More nonsense is here.", "mark")
 
+    # One that cites nothing gets no number it did not ask for, but a citation that says so of its nearest passage.
     assert made.text == "Nonsense is here [2]. Alpha is the first letter [1]. More nonsense is here."
-    assert [citation.verdict for citation in made.citations] == ["unsupported", "supported"]
+    assert [citation.verdict for citation in made.citations] == ["unsupported", "supported", "unsupported"]
+    last = made.citations[-1]
+    assert made.text[last.answer_start : last.answer_end] == "More nonsense is here."
     assert made.outcome == "partial"
+
+
+@pytest.mark.parametrize(
+    "unchecked",
+    ["Thirty days. ", "两年。", "Never. ", "It takes thirty days:\n\n", "# Thirty days\n\n", "一共30天：\n\n"],
+)
+def test_nothing_that_could_be_a_claim_is_shown_because_of_what_follows_it(unchecked: str) -> None:
+    made = assembled(f"{unchecked}Alpha is the first letter [1].")
+
+    assert (made.text, made.outcome) == ("Alpha is the first letter [1].", "partial")
 
 
 def test_marking_everything_as_unsupported_is_still_a_refusal() -> None:

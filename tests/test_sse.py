@@ -117,6 +117,7 @@ def test_what_the_events_are_made_of_is_closed_where_none_was_asked_for() -> Non
             await asyncio.sleep(0.05)
 
         await sse.response(events(), made)({"type": "http", "method": "POST"}, receive, send)  # type: ignore[arg-type]
+        # Here, and not after the loop has ended: that closes what is left over by itself.
+        assert closed == [True]
 
     asyncio.run(run())
-    assert closed == [True]

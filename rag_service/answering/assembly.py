@@ -10,6 +10,7 @@ from typing import Literal
 
 from rag_service.answering import marks, refusal
 from rag_service.answering.marks import CitedSentence
+from rag_service.answering.verification.quantities import loose_values
 from rag_service.answering.verification.verifier import Read, Support, Verifier
 from rag_service.text import lexical_terms
 from rag_service.types import Citation, Outcome, Passage, PromptPlan, RefusalReason
@@ -19,10 +20,8 @@ Ending = Literal["whole", "growing", "torn"]
 """Of a reply: finished, still being written, or cut off because its tokens were used up."""
 _ORNAMENTS = " \t*_>-\"'“”‘’「」『』"
 """What models put around a sentence they were told to say."""
-_FEWEST_TERMS = 3
-"""A sentence of fewer terms is a label or a lead-in."""
-_INTRODUCES = re.compile(r"[:：]\W*$|^[-*_|:\s]+$")
-_BULLET = re.compile(r"\s*(?:[-*+•·]|\d{1,3}[.)、])\s*")
+_INTRODUCES = re.compile(r"[:：]\W*$")
+_LEAD_INS = {"item": re.compile(r"\s*(?:[-*+•·]|\d{1,3}[.)、])\s*"), "heading": re.compile(r"\s*#{1,6}\s+")}
 _ENDED = re.compile(r"[。！？；….!?;:：|`][」』”’\"')）\]】》*_]*$")
 
 
@@ -61,7 +60,7 @@ class Checking:
         self._unsupported = unsupported
         self._refusals = refusals
         self._read: Read | None = None
-        self._known: dict[tuple[str, tuple[int, ...]], _Checked] = {}
+        self._known: dict[tuple[str, tuple[int, ...], tuple[int, ...]], _Checked] = {}
 
     def assembled(self, text: str, live: Collection[int], ending: Ending = "whole") -> Assembled:
         """The answer that `text`, a reply as its guard let it through, makes. Only passages whose chunk id is in
@@ -104,7 +103,7 @@ class Checking:
             return _Checked(sentence, (), claims=False)
         allowed = tuple(at for at, passage in enumerate(self._passages) if passage.chunk_id in live)
         cited = tuple(number - 1 for number in sentence.numbers if number - 1 in allowed)
-        known = (sentence.plain, (*cited, -1, *allowed))
+        known = (sentence.plain, cited, allowed)
         if known not in self._known:
             claim = sentence.plain[_lead_in(sentence) :]
             self._known[known] = _Checked(sentence, self._supports(claim, cited, allowed), claims=True)
@@ -112,7 +111,7 @@ class Checking:
 
     def _supports(self, text: str, cited: Sequence[int], allowed: Sequence[int]) -> tuple[Support, ...]:
         """Of the passages cited, those that support the sentence by themselves, else all that do so together, else
-        one that is not cited and plainly does; with `mark` at last those cited, as unsupported."""
+        one that is not cited and plainly does; with `mark` at last those cited, or the nearest, as unsupported."""
         alone = [s for at in cited if (s := self._check(text, [at])) is not None]
         if standing := tuple(support for support in alone if support.verdict != "unsupported"):
             return standing
@@ -121,7 +120,12 @@ class Checking:
         other = self._check(text, [at for at in allowed if at not in cited])
         if other is not None and other.verdict == "supported":
             return (other,)
-        return tuple(alone) if self._unsupported == "mark" else ()
+        if self._unsupported == "remove":
+            return ()
+        if alone:
+            return tuple(alone)
+        # Weak support is enough for a passage that was cited, not for one that was found.
+        return () if other is None else (replace(other, verdict="unsupported"),)
 
     def _together(self, text: str, cited: Sequence[int], alone: Sequence[Support]) -> tuple[Support, ...]:
         """A sentence may put together what two passages say."""
@@ -148,7 +152,7 @@ class Checking:
         for sentence, found in zip(kept, supports, strict=True):
             text += sentence.before if text else ""
             begin = len(text)
-            text += _written(sentence, [support.passage + 1 for support in found])
+            text += _written(sentence, found)
             citations += [_citation(self._passages[s.passage], s, begin, len(text)) for s in found]
         return Assembled(text, tuple(citations), outcome, None)
 
@@ -164,21 +168,26 @@ class Assembly:
 
 
 def _claims_nothing(sentence: CitedSentence) -> bool:
-    """A heading, a rule, what introduces a list: it stands or goes with what follows it."""
+    """A heading or what introduces a list, if it names no figure; a rule. It stands or goes with what follows it."""
     claim = sentence.plain[_lead_in(sentence) :]
-    if sentence.kind == "heading" or not lexical_terms(claim):
+    if not lexical_terms(claim):
         return True
-    return not sentence.numbers and (bool(_INTRODUCES.search(claim)) or len(lexical_terms(claim)) < _FEWEST_TERMS)
+    leads = sentence.kind == "heading" or (not sentence.numbers and _INTRODUCES.search(claim) is not None)
+    return leads and not loose_values(claim)
 
 
 def _lead_in(sentence: CitedSentence) -> int:
-    """Length of what makes a list item one: its number is none of the claim's."""
-    found = _BULLET.match(sentence.plain) if sentence.kind == "item" else None
+    """Length of what makes a list item or a heading one: its number is none of the claim's."""
+    pattern = _LEAD_INS.get(sentence.kind)
+    found = pattern.match(sentence.plain) if pattern else None
     return found.end() if found else 0
 
 
-def _written(sentence: CitedSentence, cited: Sequence[int]) -> str:
-    """The sentence with the marks it has been left with; in tables and code none are added."""
+def _written(sentence: CitedSentence, found: Sequence[Support]) -> str:
+    """The sentence with the marks it has been left with. None is added in tables and code, nor for a passage that it
+    did not cite and that does not support it."""
+    numbers = [(support.passage + 1, support.verdict) for support in found]
+    cited = [number for number, verdict in numbers if number in sentence.numbers or verdict != "unsupported"]
     if tuple(cited) == sentence.numbers:
         return sentence.text
     return marks.marked(sentence.plain, cited) if sentence.kind in ("sentence", "item") else sentence.plain
