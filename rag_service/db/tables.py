@@ -179,6 +179,8 @@ vectors = Table(
     Column("chunk_id", ForeignKey("chunks.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
     Column("embedder", String(200), nullable=False),
     Column("vector", LargeBinary, nullable=False, comment="float16 little-endian, unit length before rounding"),
+    Column("text_sha256", String(64), comment="of what was embedded: the chunk in its context"),
+    Index(None, "text_sha256"),
 )
 
 index_segments = Table(
@@ -212,19 +214,51 @@ job_items = Table(
     _to("jobs.id", "job_id", index=True),
     _to("documents.id", "document_id", index=True),
     Column("state", String(16), nullable=False),
-    Column("attempts", Integer, nullable=False, comment="counted at claim; also the fencing token"),
+    Column("attempts", Integer, nullable=False, comment="counted at claim"),
     Column("worker", String(200)),
     Column("lease_until", Double),
     Column("problem", JSON(none_as_null=True)),
+    Column("token", BigInteger, nullable=False, server_default=text("0"), comment="raised at claim: fences effects"),
+    Column("slow", Integer, nullable=False, server_default=text("0"), comment="1 once its parse outlasted its slice"),
+    Column("knowledge_base_id", String(36), nullable=False, server_default=""),
+    # What is to be ingested. The document has these only once the version is published.
+    Column("filename", Text, nullable=False, server_default=""),
+    Column("media_type", String(200), nullable=False, server_default=""),
+    Column("bytes", BigInteger, nullable=False, server_default=text("0")),
+    Column("sha256", String(64), nullable=False, server_default="", index=True),
     CheckConstraint("state in ('queued', 'processing', 'ready', 'failed', 'cancelled')", name="state"),
-    # What the claim looks for, and nothing else: finished items cost it nothing.
+    # What the claim looks for, by turns of knowledge bases, and nothing else: finished items cost it nothing.
     Index(
         "ix_job_items_open",
+        "knowledge_base_id",
+        "slow",
         "id",
         sqlite_where=text("state IN ('queued', 'processing')"),
         postgresql_where=text("state IN ('queued', 'processing')"),
     ),
     sqlite_autoincrement=True,
+)
+
+# Every worker that lives, and those that have died lately.
+workers = Table(
+    "workers",
+    metadata,
+    Column("name", String(200), primary_key=True),
+    Column("started_at", Double, nullable=False),
+    Column("heartbeat_at", Double, nullable=False),
+)
+
+# Files of mirrored folders: which document holds what stood at a path when it was last looked at.
+mirrored_files = Table(
+    "mirrored_files",
+    metadata,
+    _to("knowledge_bases.id", "knowledge_base_id", primary_key=True),
+    Column("root", Text, primary_key=True, comment="absolute path of the mirrored folder"),
+    Column("path", Text, primary_key=True, comment="below the root, parts joined by /"),
+    _to("documents.id", "document_id", index=True),
+    Column("sha256", String(64), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("modified_ns", BigInteger, nullable=False),
 )
 
 conversations = Table(
