@@ -38,7 +38,7 @@ browser:
 
 .venv/test: pyproject.toml constraints.txt
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	$(PIP) install --constraint constraints.txt --editable '.[test,sus-chat,langchain]'
+	$(PIP) install --constraint constraints.txt --editable '.[test,sus-chat,langchain,ocr]'
 	touch .venv/base $@
 
 clean:

@@ -70,6 +70,10 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(60.0, gt=0, description="How long a silent worker keeps a document.")
     parse_seconds: float = Field(120.0, gt=0, description="Wall time one document may take to parse.")
     parse_memory_bytes: int = Field(2_000_000_000, ge=200_000_000, description="Address space of a parse.")
+    parse_at_once: int = Field(4, ge=1, le=64, description="Documents of one worker being parsed at once.")
+    ocr: Literal["auto", "off"] = Field("auto", description="Read images and scanned pages where [ocr] is installed.")
+    archive_entries: int = Field(10_000, ge=1, description="Most files in one uploaded ZIP archive.")
+    archive_bytes: int = Field(2_000_000_000, ge=1, description="Most bytes one uploaded ZIP archive inflates to.")
     compact_after_chunks: int = Field(2_000, ge=1, description="Smallest tail that is folded into a new base.")
 
     @model_validator(mode="after")

@@ -35,6 +35,34 @@ class NameTaken(YoujuError):
     title = "Name already taken"
 
 
+class ContentTaken(YoujuError):
+    """A document cannot get bytes that another document of the knowledge base has; that one's id is in the data."""
+
+    code = "content-taken"
+    title = "Another document has these bytes"
+
+
+class KeyReused(YoujuError):
+    """An `Idempotency-Key` came again with another request."""
+
+    code = "idempotency-key-reused"
+    title = "Idempotency key already used for another request"
+
+
+class VersionRequired(YoujuError):
+    """A change needs an `If-Match` with the version it is meant for."""
+
+    code = "version-required"
+    title = "Say which version is to be replaced"
+
+
+class VersionChanged(YoujuError):
+    """What was to be replaced has been replaced since; the present `etag` is in the data."""
+
+    code = "version-changed"
+    title = "The document has changed since"
+
+
 class InvalidInput(YoujuError):
     code = "invalid-input"
     title = "Invalid input"

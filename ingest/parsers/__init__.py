@@ -17,12 +17,13 @@ from rag_service.types import ParsedDocument
 REASONS: dict[str, str] = {
     # told by a parser
     "empty": "the file holds nothing but white space",
-    "no-text": "the document has pages or images but no text (a scan without an OCR layer)",
+    "no-text": "the document has pages or images but no text (a scan without an OCR layer, and no OCR installed)",
     "encoding": "the text is in no encoding that could be told with confidence, or was damaged by an earlier one",
     "encrypted": "the document is protected by a password",
     "broken": "the file does not have the structure of its format; data: error, the library's error",
     "xml-dtd": "a part of the document declares a DTD, which hides or multiplies text",
     "decompression-limit": "the document inflates to more than is allowed; data: limit_bytes",
+    "archive-overlap": "parts of the ZIP container share bytes, so that a little inflates to a lot",
     # told by the sandbox
     "parse-timeout": "parsing took longer than is allowed; data: limit_seconds",
     "memory-limit": "parsing needed more memory than is allowed; data: limit_bytes",

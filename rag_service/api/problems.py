@@ -23,6 +23,10 @@ TYPE_PREFIX = "urn:youju:problem:"
 _STATUS = {
     "not-found": 404,
     "name-taken": 409,
+    "content-taken": 409,
+    "idempotency-key-reused": 409,
+    "version-changed": 412,
+    "version-required": 428,
     "invalid-input": 422,
     "unauthenticated": 401,
     "unsupported-type": 415,
