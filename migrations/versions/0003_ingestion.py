@@ -37,6 +37,12 @@ def upgrade() -> None:
         "ix_job_items_open", "job_items", ["knowledge_base_id", "slow", "id"],
         unique=False, sqlite_where=_OPEN, postgresql_where=_OPEN,
     )  # fmt: skip
+    # A version is cited under the name it came by, also once there is a newer one with another.
+    op.add_column("document_versions", sa.Column("filename", sa.Text(), nullable=False, server_default=""))
+    op.execute(
+        "UPDATE document_versions SET filename = "
+        "(SELECT filename FROM documents WHERE documents.id = document_versions.document_id)"
+    )
     op.add_column(
         "vectors",
         sa.Column("text_sha256", sa.String(length=64), comment="of what was embedded: the chunk in its context"),
@@ -58,6 +64,7 @@ def downgrade() -> None:
     op.drop_table("workers")
     op.drop_index(op.f("ix_vectors_text_sha256"), table_name="vectors")
     op.drop_column("vectors", "text_sha256")
+    op.drop_column("document_versions", "filename")
     op.drop_index("ix_job_items_open", table_name="job_items")
     op.create_index(
         "ix_job_items_open", "job_items", ["id"], unique=False, sqlite_where=_OPEN, postgresql_where=_OPEN
@@ -101,6 +108,9 @@ def _create_mirrored_files() -> None:
         sa.Column("sha256", sa.String(length=64), nullable=False),
         sa.Column("bytes", sa.BigInteger(), nullable=False),
         sa.Column("modified_ns", sa.BigInteger(), nullable=False),
+        sa.Column(
+            "owned", sa.Boolean(), nullable=False, comment="whether mirroring put the document there, and may remove it"
+        ),
         sa.ForeignKeyConstraint(
             ["document_id"], ["documents.id"], name=op.f("fk_mirrored_files_document_id"), ondelete="CASCADE"
         ),

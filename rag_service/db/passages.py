@@ -14,7 +14,7 @@ from rag_service.types import Passage, PassageFilter
 _IN_SCOPE = (
     select(
         chunks.c.id.label("chunk_id"), chunks.c.knowledge_base_id, documents.c.id.label("document_id"),
-        document_versions.c.version.label("document_version"), documents.c.filename,
+        document_versions.c.version.label("document_version"), document_versions.c.filename,
         document_versions.c.media_type, chunks.c.page, chunks.c.headings, chunks.c.language,
         chunks.c.char_start, chunks.c.char_end, chunks.c.text,
     )

@@ -3,52 +3,116 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection, func, insert, select, update
 
+from rag_service import failpoints
+from rag_service.db.batches import batches
 from rag_service.db.jobs import Claim, finish_item
 from rag_service.db.knowledge_bases import raise_revision
 from rag_service.db.sessions import Database
 from rag_service.db.tables import chunks, document_versions, documents, now, vectors
-from rag_service.errors import InvalidInput
+from rag_service.errors import ContentTaken, InvalidInput, Overloaded, StorageFull
 from rag_service.ports import Vectors
 from rag_service.types import ChunkDraft, ParsedDocument
 
+Halves = NDArray[np.float16]
+_HALF = np.dtype("<f2")
+
 
 class Publisher:
-    def __init__(self, database: Database, embedder: str) -> None:
+    """`collect` is told the SHA-256 of bytes that a new version has superseded."""
+
+    def __init__(self, database: Database, embedder: str, collect: Callable[[str], None] | None = None) -> None:
         self._database = database
         self._embedder = embedder
+        self._collect = collect
 
-    def publish(self, claim: Claim, parsed: ParsedDocument, drafts: Sequence[ChunkDraft], embedded: Vectors) -> int:
-        """`embedded` is float32 [len(drafts), dimensions]. Returns the knowledge base's new revision.
+    def known_vectors(self, text_sha256s: Collection[str]) -> dict[str, Halves]:
+        """float16 [dimensions] of every text among these that this embedder has embedded before and SQL still has."""
+        found: dict[str, Halves] = {}
+        with self._database.read() as connection:
+            for some in batches(set(text_sha256s)):
+                # One chunk of a text is enough, however many thousand documents have it.
+                last = select(func.max(vectors.c.chunk_id)).where(vectors.c.text_sha256.in_(some))
+                query = select(vectors.c.text_sha256, vectors.c.vector).where(
+                    vectors.c.chunk_id.in_(last.group_by(vectors.c.text_sha256)),
+                    vectors.c.embedder == self._embedder,
+                )
+                found |= {row.text_sha256: np.frombuffer(row.vector, _HALF) for row in connection.execute(query)}
+        return found
+
+    def publish(
+        self,
+        claim: Claim,
+        parsed: ParsedDocument,
+        drafts: Sequence[ChunkDraft],
+        embedded: Vectors | Halves,
+        text_sha256s: Sequence[str] | None = None,
+    ) -> int:
+        """`embedded` is float32 or float16 [len(drafts), dimensions], `text_sha256s` are of what was embedded.
 
         All or nothing: version, chunks, vectors, the older version retired, document and item `ready`, revision + 1.
-        Raises LeaseLost when the claim no longer holds (then nothing changed).
+        Returns that revision. Raises LeaseLost when the claim no longer holds, and ContentTaken when another document
+        has got these bytes meanwhile; then nothing changed.
         """
-        if len(drafts) != len(embedded):
-            raise InvalidInput("one vector a chunk", chunks=len(drafts), vectors=len(embedded))
+        hashes = [None] * len(drafts) if text_sha256s is None else text_sha256s
+        if not len(drafts) == len(embedded) == len(hashes):
+            raise InvalidInput("one vector a chunk, and one hash", chunks=len(drafts), vectors=len(embedded))
         with self._database.write() as connection:
             finish_item(connection, claim, "ready")
             revision = raise_revision(connection, claim.knowledge_base_id)
+            _demand_untaken(connection, claim)
             version = _next_version(connection, claim.document_id)
             if version > 1:
                 _retire_older(connection, claim.document_id, revision)
             version_id = _insert_version(connection, claim, parsed, version)
             if drafts:
                 ids = _insert_chunks(connection, claim, version_id, revision, drafts)
-                _insert_vectors(connection, ids, embedded, self._embedder)
-            connection.execute(
-                update(documents)
-                .where(documents.c.id == claim.document_id)
-                .values(
-                    version=version, state="ready", error=None, chunks=len(drafts), pages=parsed.pages,
-                    language=_main_language(drafts), updated_at=now(),
-                )
-            )  # fmt: skip
+                _insert_vectors(connection, ids, embedded, hashes, self._embedder)
+            superseded = _set_document(connection, claim, parsed, drafts, version)
+            failpoints.reach("publish.written")
+        failpoints.reach("publish.committed")
+        if superseded != claim.sha256 and self._collect is not None:
+            # What cannot be removed now is when the next worker starts.
+            with suppress(StorageFull, Overloaded):
+                self._collect(superseded)
+            failpoints.reach("publish.bytes-removed")
         return revision
+
+
+def _demand_untaken(connection: Connection, claim: Claim) -> None:
+    """Under the knowledge base's lock, which everyone holds who gives a document bytes."""
+    others = select(documents.c.id).where(
+        documents.c.knowledge_base_id == claim.knowledge_base_id,
+        documents.c.sha256 == claim.sha256,
+        documents.c.deleted_at.is_(None),
+        documents.c.id != claim.document_id,
+    )
+    taken = connection.scalar(others)
+    if taken is not None:
+        raise ContentTaken("another document of the knowledge base has these bytes", document_id=taken)
+
+
+def _set_document(
+    connection: Connection, claim: Claim, parsed: ParsedDocument, drafts: Sequence[ChunkDraft], version: int
+) -> str:
+    """The SHA-256 of the bytes it had before."""
+    before = connection.scalar(select(documents.c.sha256).where(documents.c.id == claim.document_id))
+    connection.execute(
+        update(documents)
+        .where(documents.c.id == claim.document_id)
+        .values(
+            filename=claim.filename, media_type=claim.media_type, bytes=claim.bytes, sha256=claim.sha256,
+            version=version, state="ready", error=None, chunks=len(drafts), pages=parsed.pages,
+            language=_main_language(drafts), updated_at=now(),
+        )
+    )  # fmt: skip
+    return str(before)
 
 
 def _next_version(connection: Connection, document_id: str) -> int:
@@ -67,9 +131,9 @@ def _insert_version(connection: Connection, claim: Claim, parsed: ParsedDocument
         connection.execute(
             insert(document_versions)
             .values(
-                document_id=claim.document_id, version=version, sha256=claim.sha256, bytes=claim.bytes,
-                media_type=claim.media_type, text=parsed.text, pages=parsed.pages, parser=parsed.parser,
-                created_at=now(),
+                document_id=claim.document_id, version=version, filename=claim.filename, sha256=claim.sha256,
+                bytes=claim.bytes, media_type=claim.media_type, text=parsed.text, pages=parsed.pages,
+                parser=parsed.parser, created_at=now(),
             )
             .returning(document_versions.c.id)
         ).scalar_one()
@@ -92,13 +156,19 @@ def _insert_chunks(
     return list(connection.scalars(statement, rows))
 
 
-def _insert_vectors(connection: Connection, ids: Sequence[int], embedded: Vectors, embedder: str) -> None:
-    halves = embedded.astype("<f2")
+def _insert_vectors(
+    connection: Connection,
+    ids: Sequence[int],
+    embedded: Vectors | Halves,
+    hashes: Sequence[str | None],
+    embedder: str,
+) -> None:
+    halves = np.ascontiguousarray(embedded, _HALF)
     connection.execute(
         insert(vectors),
         [
-            {"chunk_id": chunk_id, "embedder": embedder, "vector": np.ascontiguousarray(row).tobytes()}
-            for chunk_id, row in zip(ids, halves, strict=True)
+            {"chunk_id": chunk_id, "embedder": embedder, "vector": row.tobytes(), "text_sha256": text_sha256}
+            for chunk_id, row, text_sha256 in zip(ids, halves, hashes, strict=True)
         ],
     )
 

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     ColumnElement,
@@ -139,6 +140,7 @@ document_versions = Table(
     Column("pages", Integer),
     Column("parser", String(100), nullable=False),
     _created(),
+    Column("filename", Text, nullable=False, server_default=""),
     UniqueConstraint("document_id", "version"),
     sqlite_autoincrement=True,
 )
@@ -259,6 +261,7 @@ mirrored_files = Table(
     Column("sha256", String(64), nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("modified_ns", BigInteger, nullable=False),
+    Column("owned", Boolean, nullable=False, comment="whether mirroring put the document there, and may remove it"),
 )
 
 conversations = Table(
