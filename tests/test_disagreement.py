@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from rag_service.answering.verification import names, polarity, transliteration
 from rag_service.answering.verification.alignment import align, gaps
-from rag_service.answering.verification.scripts import simplified
 from rag_service.answering.verification.tokens import read
+from rag_service.text import simplified
 
 TOKENS = st.lists(st.sampled_from("abcde"), max_size=12)
 

@@ -97,7 +97,7 @@ def test_base_and_tail_agree_on_chinese_and_mixed_text(tmp_path: Path) -> None:
         2: "FAISS 与 tantivy 都是缓存；SQL 才是真相。",
         3: "ＦＡＩＳＳ files, 𠮷野家",
     }
-    terms = tuple(dict.fromkeys(lexical_terms("faiss 的回答有出处吗？𠮷野 file")))
+    terms = tuple(dict.fromkeys(lexical_terms("faiss 的回答有出處吗？𠮷野 file")))
     base, tail = base_of(texts, tmp_path), tail_of(texts)
     expected, _ = tail_scores(tail, terms, base.average_length)
     found, scores = base.search(weights(base, terms), 3)

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,10 @@ from rag_service.index import segments
 from rag_service.index.bm25 import weigh
 from rag_service.index.compaction import is_due
 from rag_service.index.lexical import LexicalWriter
-from rag_service.ports import IndexRow, Segment
+from rag_service.index.live_view import LiveIndex
+from rag_service.index.rebuild import Rebuilder
+from rag_service.ports import Head, IndexRow, Segment, SegmentFile
+from rag_service.text import TERMS_VERSION, lexical_terms
 
 DIMENSIONS = 16
 
@@ -115,6 +121,76 @@ def test_a_segment_with_another_count_than_sql_says_is_refused(tmp_path: Path) -
         segments.load(tmp_path, replace(built(tmp_path), chunks=41))
 
 
+def made_by_older_terms(root: Path, segment: Segment, version: int | None) -> Segment:
+    """As a release with other terms left it: every file has its recorded hash."""
+    path = root / _named(segment, "meta.json")
+    facts = json.loads(path.read_bytes())
+    facts.pop("terms") if version is None else facts.update(terms=version)
+    path.write_text(json.dumps(facts))
+    written = path.read_bytes()
+    file = SegmentFile("meta.json", hashlib.sha256(written).hexdigest(), len(written))
+    return replace(segment, files=tuple(file if one.path == file.path else one for one in segment.files))
+
+
+@pytest.mark.parametrize("version", [None, TERMS_VERSION - 1, TERMS_VERSION + 1])
+def test_a_segment_whose_terms_were_cut_otherwise_is_refused(tmp_path: Path, version: int | None) -> None:
+    segment = made_by_older_terms(tmp_path, built(tmp_path), version)
+    with pytest.raises(IndexDamaged, match="terms of version"):
+        segments.load(tmp_path, segment)
+
+
+@dataclass
+class OneChunk:
+    """SQL's part: a change feed and the names of segments, for a knowledge base of one chunk."""
+
+    row: IndexRow
+    segment: Segment
+
+    def head(self, knowledge_base_id: str) -> Head:
+        return Head(self.segment.revision, self.segment)
+
+    @contextmanager
+    def snapshot(self, knowledge_base_id: str) -> Iterator[OneChunk.Snapshot]:
+        yield OneChunk.Snapshot(self.head(knowledge_base_id), self.row)
+
+    def name_segment(self, segment: Segment) -> list[str]:
+        replaced, self.segment = self.segment, segment
+        return [replaced.id]
+
+    @dataclass(frozen=True)
+    class Snapshot:
+        head: Head
+        row: IndexRow
+
+        def added(self, after: int) -> Iterator[IndexRow]:
+            return iter([self.row] if after == 0 else [])
+
+        def retired(self, after: int) -> list[int]:
+            return []
+
+
+def test_a_segment_of_older_terms_is_rebuilt_and_then_found_in_either_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = IndexRow(10, "軟體授權費用由總公司負擔", np.eye(DIMENSIONS, dtype=np.float16)[0])
+    with monkeypatch.context() as patch:
+        # As cut by a release that did not fold scripts.
+        patch.setattr("rag_service.index.lexical.lexical_terms", lambda text: list(text))
+        old = segments.build(tmp_path, "kb", "old", 7, "embedder", DIMENSIONS, iter([row]))
+    sql = OneChunk(row, made_by_older_terms(tmp_path, old, None))
+    rebuilder = Rebuilder(tmp_path, sql, sql, "embedder", DIMENSIONS)
+    index = LiveIndex(tmp_path, sql, DIMENSIONS, rebuilder.rebuild)
+    elsewhere = np.eye(DIMENSIONS, dtype=np.float32)[1]
+
+    for question in ("软体授权费用", "軟體授權費用"):
+        [hit] = index.search("kb", elsewhere, lexical_terms(question), 5).hits
+        assert hit.chunk_id == 10
+        assert hit.lexical > 0.4
+    assert sql.segment.id != "old"
+    assert not (tmp_path / "kb" / "old").exists()
+    assert index.status()["kb"].base_chunks == 1
+
+
 def test_a_loaded_base_outlives_its_folder(tmp_path: Path) -> None:
     base = segments.load(tmp_path, built(tmp_path))
     segments.remove(tmp_path, "kb", "s1")
@@ -183,7 +259,7 @@ def test_a_disk_full_at_any_fsync_says_so_and_leaves_no_draft(tmp_path: Path, mo
             except StorageFull:
                 assert not (tmp_path / "kb" / f"s{k}.tmp").exists()
                 continue
-        assert calls[0] == k - 1 == len(segment.files) + 4
+        assert calls[0] == k - 1 == len(segment.files) + 5
         segments.load(tmp_path, segment)
         return
 

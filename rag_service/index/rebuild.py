@@ -7,6 +7,7 @@ from typing import Protocol
 
 from uuid_utils import uuid7
 
+from rag_service import failpoints
 from rag_service.index import segments
 from rag_service.ports import ChangeFeed, Segment
 
@@ -41,6 +42,8 @@ class Rebuilder:
                 self._dimensions,
                 snapshot.added(0),
             )
+        failpoints.reach("compact.written")
         for replaced in self._names.name_segment(segment):
+            failpoints.reach("compact.named")
             segments.remove(self._root, knowledge_base_id, replaced)
         return segment

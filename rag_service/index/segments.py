@@ -3,6 +3,9 @@
 Immutable once published, and never trusted: SQL names every file with its SHA-256, and `load` reads nothing that does
 not match. FAISS finds no damage by itself (one zeroed page changed the results of 282 of 300 searches, shared
 measurements), and its own writer reports success on a full disk.
+
+`meta.json` says by which version of `lexical_terms` the terms in it were made. Questions are cut by today's: a segment
+of another version would find less without a word, so it counts as damaged and is rebuilt from SQL when it is next used.
 """
 
 from __future__ import annotations
@@ -20,10 +23,12 @@ from pathlib import Path
 
 import numpy as np
 
+from rag_service import failpoints
 from rag_service.errors import IndexDamaged, StorageFull
 from rag_service.index.dense import Bytes, DenseBase, DenseBuilder
 from rag_service.index.lexical import LexicalBase, LexicalWriter
 from rag_service.ports import IndexRow, Segment, SegmentFile
+from rag_service.text import TERMS_VERSION
 
 _BATCH_ROWS = 1024
 
@@ -74,8 +79,10 @@ def build(
             files = tuple(_sealed(draft, path) for path in _paths(draft))
             for folder in (draft / "lexical", draft):
                 _sync(folder)
+            failpoints.reach("segment.sealed")
             draft.rename(home / segment_id)
-            for folder in (home, root):
+            failpoints.reach("segment.renamed")
+            for folder in (home, root, root.parent):
                 _sync(folder)
         except BaseException:
             shutil.rmtree(draft, ignore_errors=True)
@@ -84,7 +91,8 @@ def build(
 
 
 def load(root: Path, segment: Segment, dense_base: Callable[[Bytes], DenseBase] = DenseBase.deserialised) -> Base:
-    """The verified segment in memory; IndexDamaged names the file that is missing, superfluous or not as recorded."""
+    """The verified segment in memory; IndexDamaged names the file that is missing, superfluous or not as recorded, or
+    that was made by another version of the terms."""
     folder = root / segment.knowledge_base_id / segment.id
     recorded = {file.path: file for file in segment.files}
     present = _paths(folder)
@@ -94,6 +102,9 @@ def load(root: Path, segment: Segment, dense_base: Callable[[Bytes], DenseBase] 
     for path in recorded.keys() - contents.keys():
         _verified(folder, segment, recorded[path])
     meta = json.loads(contents["meta.json"])
+    made_by = meta.get("terms", 1)
+    if made_by != TERMS_VERSION:
+        raise _damaged(segment, "meta.json", f"has terms of version {made_by}, not {TERMS_VERSION}: to be rebuilt")
     dense = dense_base(np.frombuffer(contents["dense.faiss"], dtype=np.uint8))
     lexical = LexicalBase.opened(folder / "lexical", meta["tokens"])
     if not len(dense) == lexical.chunks == meta["chunks"] == segment.chunks:
@@ -144,6 +155,7 @@ def _write(draft: Path, revision: int, embedder: str, dimensions: int, rows: Ite
         "revision": revision,
         "embedder": embedder,
         "dimensions": dimensions,
+        "terms": TERMS_VERSION,
     }
     (draft / "meta.json").write_text(json.dumps(facts), encoding="utf-8")
     return chunks

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from rag_service.answering.verification import numerals, units
-from rag_service.answering.verification.scripts import simplified
+from rag_service.text import simplified
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,55 @@
+"""What both languages need before anything else: folding, lexical terms, sentence boundaries, language of a span.
+
+Everything here is pure and works on Unicode code points; offsets are those of the text handed in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from rag_service.text.characters import CJK_RUN
+from rag_service.text.sentence_ends import may_end_a_sentence, sentences
+from rag_service.text.terms import TERMS_VERSION, fold, lexical_terms, simplified
+from rag_service.types import Language
+
+__all__ = [
+    "TERMS_VERSION",
+    "fold",
+    "in_context",
+    "language_of",
+    "lexical_terms",
+    "may_end_a_sentence",
+    "sentences",
+    "simplified",
+    "storable",
+]
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_LATIN_WORD = re.compile(r"[A-Za-z]+")
+
+
+def storable(text: str) -> str:
+    """`text` with U+FFFD for what no database holds as text: U+0000, and half of a surrogate pair."""
+    return _UNSTORABLE.sub("\ufffd", text)
+
+
+def in_context(headings: Sequence[str], text: str) -> str:
+    """`text` under its heading path, as it is embedded and indexed: a section seldom repeats what it is about.
+
+    Headings that `text` itself begins with are not said twice.
+    """
+    opening = text[: sum(len(heading) + 16 for heading in headings)]
+    missing = [heading for heading in headings if heading not in opening]
+    return "\n".join([*missing, text])
+
+
+def language_of(text: str) -> Language:
+    """`zh` where Han characters carry at least as much as the Latin words beside them, else `en`.
+
+    One Latin word weighs as much as two Han characters: about what each carries, and it keeps product names inside a
+    Chinese sentence from turning the sentence English.
+    """
+    han = sum(len(run.group()) for run in CJK_RUN.finditer(text))
+    words = sum(1 for _ in _LATIN_WORD.finditer(text))
+    return "zh" if han > 0 and han >= 2 * words else "en"
