@@ -7,7 +7,7 @@ import json
 import logging
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -19,14 +19,16 @@ from pydantic import BaseModel
 
 from ingest.__main__ import work
 from ingest.bootstrap import open_ingestion
-from rag_service import config, console
+from rag_service import config, console, listing, mirror, sync
 from rag_service.answering.question import Question
 from rag_service.api.app import DEFAULT_TENANT, create_app
 from rag_service.api.context import asked
 from rag_service.api.shapes import ReplayShape, answer_shape, retrieval_shape
+from rag_service.api.sync import SyncShape
 from rag_service.bootstrap import Storage, open_service, open_storage
 from rag_service.config import Settings
-from rag_service.errors import InvalidConfiguration, NotFound, YoujuError
+from rag_service.db.mirrored_files import MirroredFiles
+from rag_service.errors import InvalidConfiguration, InvalidInput, NotFound, YoujuError
 from rag_service.folder import FolderIngest, IngestReport
 from rag_service.inference.model_directory import write_tokenizer
 from rag_service.prompting import tokenizer
@@ -55,6 +57,9 @@ def _utf8(value: str) -> str:
 Query = Annotated[str, typer.Argument(callback=_utf8)]
 KeyName = Annotated[str, typer.Argument(callback=_utf8)]
 KnowledgeBaseName = Annotated[str, typer.Option("--kb", help="Name of the knowledge base.", callback=_utf8)]
+Patterns = Annotated[
+    list[str], typer.Option(metavar="GLOB", help="Only for folders: '*.md', 'drafts' or 'archive/*'; may be repeated.")
+]
 Tenant = Annotated[str, typer.Option("--tenant", help="Whose knowledge bases.", callback=_utf8)]
 
 
@@ -109,22 +114,63 @@ def ingest(
     data: Data = None,
     config_file: Config = None,
     tenant: Tenant = DEFAULT_TENANT,
+    watch_folders: Annotated[bool, typer.Option("--watch", help="Mirror the folders, and go on until Ctrl-C.")] = False,
+    mirror_folders: Annotated[
+        bool, typer.Option("--mirror", help="Also remove the documents of files that are gone from the folders.")
+    ] = False,
+    include: Patterns = [],  # noqa: B006 - typer hands in a new one
+    exclude: Patterns = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
-    """Take in files and folders; the knowledge base is created if it does not exist. Exit code 1 if any failed."""
+    """Take in files and folders; the knowledge base is created if it does not exist. Exit code 1 if any failed.
+
+    A folder taken in again adds what is new and makes changed files new versions of their documents.
+    """
+    patterns = listing.Patterns(tuple(include), tuple(exclude))
     with (
         _settings(config_file, data=data) as settings,
         closing(open_storage(settings)) as storage,
         closing(open_ingestion(settings)) as ingestion,
-        console.progress(shown=not as_json) as progress,
+        _ended_by_signals(ingestion.worker.stop, 0 if watch_folders else 130),
+        console.progress(shown=not as_json and not watch_folders) as progress,
     ):
-        report = FolderIngest(storage, ingestion.worker.run, progress).ingest(tenant, kb, paths)
+        folders = FolderIngest(storage, ingestion.worker.run, progress)
+        if watch_folders:
+            mirrors = folders.mirrors(tenant, kb, paths, patterns)
+            console.err.print(f"Mirroring {len(mirrors)} folders into {kb!r} until Ctrl-C.", markup=False)
+            for report in mirror.watch(mirrors):
+                _print_report(report, as_json, indent=None)
+                ingestion.compactor.look_at(storage.knowledge_bases.named(tenant, kb).id)
+        report = folders.ingest(tenant, kb, paths, patterns, removes=mirror_folders)
         ingestion.compactor.look_at(storage.knowledge_bases.named(tenant, kb).id)
-    if as_json:
-        console.out.print_json(json.dumps(report.members(), ensure_ascii=False))
-    else:
-        _print_report(report)
+    _print_report(report, as_json)
     raise typer.Exit(1 if report.failed else 0)
+
+
+@app.command("sync")
+def compare_listing(
+    listing_file: Annotated[
+        typer.FileText, typer.Argument(metavar="LISTING", encoding="utf-8", help="JSON, JSON lines, sha256sum; or -.")
+    ],
+    kb: KnowledgeBaseName,
+    data: Data = None,
+    config_file: Config = None,
+    tenant: Tenant = DEFAULT_TENANT,
+    as_json: Json = False,
+) -> None:
+    """Say what of a listing of {path, sha256} is missing, changed or gone. Exit code 0 only if they are in sync."""
+    with _storage(config_file, data) as storage:
+        try:
+            files = sync.read_listing(listing_file.read())
+        except UnicodeDecodeError as error:
+            raise InvalidInput(f"the listing is not UTF-8 at byte {error.start}", reason="encoding") from error
+        known = MirroredFiles(storage.database).known(tenant, storage.knowledge_bases.named(tenant, kb).id)
+        found = sync.plan(files, known)
+    if as_json:
+        _print_shape(SyncShape.model_validate(found))
+    else:
+        console.sync_plan(found)
+    raise typer.Exit(0 if found.is_in_sync else 1)
 
 
 @app.command()
@@ -285,6 +331,25 @@ def _storage(config_file: Path | None, data: Path | None) -> Iterator[Storage]:
             storage.close()
 
 
+@contextmanager
+def _ended_by_signals(stop: Callable[[], None], exit_code: int) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the block: no further document is begun, and those under way are finished."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        stop()
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        console.err.print("Ended; what is not finished goes on with the next run.")
+        raise typer.Exit(exit_code) from interrupt
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _leave(number: int, frame: FrameType | None) -> None:
     raise SystemExit(0)
 
@@ -307,11 +372,11 @@ def _print_shape(shape: BaseModel) -> None:
     print(shape.model_dump_json(indent=2))
 
 
-def _print_report(report: IngestReport) -> None:
-    counts = f"{report.ready} ready, {report.duplicates} already there, {len(report.failed)} not ingested"
-    console.out.print(f"{counts} in {report.seconds:.1f} s")
-    if report.failed:
-        console.failures(report.failed)
+def _print_report(report: IngestReport, as_json: bool, indent: int | None = 2) -> None:
+    if as_json:
+        print(json.dumps(report.members(), ensure_ascii=False, indent=indent), flush=True)
+    else:
+        console.ingested(report)
 
 
 def main() -> None:

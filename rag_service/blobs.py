@@ -14,6 +14,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
+from rag_service import failpoints
 from rag_service.errors import BlobMissing, StorageFull
 
 _BLOCK = 1 << 20
@@ -54,6 +55,7 @@ class BlobStore:
                     file.write(block)
                 file.flush()
                 os.fsync(file.fileno())
+            failpoints.reach("blob.written")
             blob = Blob(digest.hexdigest(), size)
             self._settle(temporary, self.path(blob.sha256))
         except OSError as error:
@@ -102,6 +104,7 @@ class BlobStore:
     def _settle(self, temporary: Path, target: Path) -> None:
         # The same bytes are written again rather than trusted: a damaged file at rest is mended by its re-upload.
         os.replace(temporary, target)
+        failpoints.reach("blob.renamed")
         _fsync_folder(target.parent)
 
 

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from rag_service import failpoints
 from rag_service.answering.ask import Asker
 from rag_service.answering.assembly import Assembly
 from rag_service.answering.prompts import Prompts
 from rag_service.answering.replay import Replayer
 from rag_service.answering.rewriter import Rewriter
 from rag_service.answering.verification.verifier import Verifier
+from rag_service.archives import Archives
 from rag_service.blobs import BlobStore
 from rag_service.config import Settings
 from rag_service.db import schema
@@ -22,6 +24,7 @@ from rag_service.db.conversations import Conversations
 from rag_service.db.documents import Documents
 from rag_service.db.feed import SqlChangeFeed
 from rag_service.db.feedback import Feedback
+from rag_service.db.idempotency import Answered
 from rag_service.db.jobs import Jobs
 from rag_service.db.keys import Keys
 from rag_service.db.knowledge_bases import KnowledgeBases
@@ -29,6 +32,7 @@ from rag_service.db.packing_reports import PackingReports
 from rag_service.db.passages import PastPassageStore, SqlPassageStore
 from rag_service.db.sessions import Database
 from rag_service.db.unanswered import Unanswered
+from rag_service.db.workers import Workers
 from rag_service.generators import OpenGenerator, open_entailment, open_generator
 from rag_service.index import segments
 from rag_service.index.dense import DenseBase
@@ -58,6 +62,7 @@ class Storage:
     knowledge_bases: KnowledgeBases
     documents: Documents
     jobs: Jobs
+    workers: Workers
     feed: SqlChangeFeed
     intake: Intake
 
@@ -67,7 +72,10 @@ class Storage:
 
     def delete_document(self, tenant: str, document_id: str) -> None:
         """Raises NotFound. When this returns it is gone from every answer, and from the disk unless shared."""
-        self.documents.collect(self.documents.delete(tenant, document_id), self.blobs.remove)
+        for sha256 in self.documents.delete(tenant, document_id):
+            failpoints.reach("delete.committed")
+            self.documents.collect(sha256, self.blobs.remove)
+            failpoints.reach("delete.bytes-removed")
 
     def delete_knowledge_base(self, tenant: str, knowledge_base_id: str) -> None:
         """Raises NotFound."""
@@ -121,8 +129,13 @@ def open_storage(settings: Settings) -> Storage:
     return Storage(
         settings=settings, database=database, blobs=blobs, keys=Keys(database),
         knowledge_bases=KnowledgeBases(database, EMBEDDER), documents=documents, jobs=Jobs(database),
-        feed=SqlChangeFeed(database), intake=Intake(blobs, documents),
+        workers=Workers(database), feed=SqlChangeFeed(database), intake=_intake(settings, database, blobs, documents),
     )  # fmt: skip
+
+
+def _intake(settings: Settings, database: Database, blobs: BlobStore, documents: Documents) -> Intake:
+    limits = (settings.archive_entries, settings.archive_bytes, settings.max_upload_bytes)
+    return Intake(blobs, documents, Answered(database), Archives(*limits, folder=settings.data))
 
 
 def open_service(storage: Storage, *, generates: bool = True) -> Service:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from rag_service.answering.replay import Replay
 from rag_service.db.keys import ApiKey
+from rag_service.sync import SyncPlan
+from rag_service.taking import IngestReport, Outcome
 from rag_service.types import Answer, Citation, RankedPassage
 
 out = Console()
 err = Console(stderr=True)
+_OUTCOMES: tuple[Outcome, ...] = ("ready", "updated", "duplicates", "failed")
 
 
 def answer(made: Answer) -> None:
@@ -60,9 +64,50 @@ def progress(shown: bool) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def failures(rows: Iterable[tuple[str, str, str]]) -> None:
-    """(file, reason, detail) of what was not taken in."""
-    table = Table("file", "reason", "detail", title="Not ingested", title_justify="left")
+def ingested(report: IngestReport) -> None:
+    """Counts first; then by format, what was left out, and every failure with its reason."""
+    counts = f"{report.ready} ready, {report.duplicates} already there, {len(report.failed)} not ingested"
+    out.print(f"{counts} in {report.seconds:.1f} s")
+    if report.updated or report.removed:
+        out.print(f"{report.updated} updated, {report.removed} removed")
+    for note in report.notes:
+        out.print(escape(note), style="yellow")
+    if len(report.formats) > 1:
+        _formats(report.formats)
+    if report.skipped:
+        out.print(f"left out: {_listed(report.skipped)}")
+    if report.failed:
+        out.print(f"not ingested: {_listed(report.reasons())}", style="red")
+        _rows(("file", "reason", "detail"), sorted(report.failed, key=itemgetter(1, 0)), "Not ingested")
+
+
+def sync_plan(found: SyncPlan) -> None:
+    counts = ((found.missing, "missing"), (found.changed, "changed"), (found.removed, "to be removed"))
+    out.print(f"{len(found.present)} present, " + ", ".join(f"{len(entries)} {what}" for entries, what in counts))
+    rows = [
+        *(("missing", path, "") for path in found.missing),
+        *(("changed", entry.path, entry.document_id) for entry in found.changed),
+        *(("to be removed", entry.path, entry.document_id) for entry in found.removed),
+    ]
+    if rows:
+        _rows(("what", "path", "document"), rows, "Not in sync")
+
+
+def _formats(formats: Mapping[str, Mapping[Outcome, int]]) -> None:
+    table = Table("format", "ready", "updated", "already there", "not ingested")
+    for suffix, counts in sorted(formats.items()):
+        table.add_row(escape(suffix), *(str(counts.get(outcome) or "") for outcome in _OUTCOMES))
+    out.print(table)
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    ordered = sorted(counts.items(), key=itemgetter(1), reverse=True)
+    return escape(", ".join(f"{number} {what}" for what, number in ordered))
+
+
+def _rows(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str) -> None:
+    # Folded, not cut: a path is of use only whole.
+    table = Table(*(Column(name, overflow="fold") for name in columns), title=title, title_justify="left")
     for row in rows:
         table.add_row(*map(escape, row))
     out.print(table)

@@ -94,6 +94,8 @@ class Document:
     media_type: str
     bytes: int
     sha256: str
+    etag: str
+    """SHA-256 of the newest accepted content: that of a version that waits, else `sha256`."""
     version: int
     state: DocumentState
     language: str | None

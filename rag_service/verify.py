@@ -9,6 +9,7 @@ import numpy as np
 from sqlalchemy import func, select
 
 from rag_service.bootstrap import Storage
+from rag_service.db.items import is_open
 from rag_service.db.tables import chunks, document_versions, documents, job_items, jobs, vectors
 from rag_service.errors import BlobMissing, IndexDamaged
 from rag_service.index import segments
@@ -25,6 +26,8 @@ class Difference:
 def differences(storage: Storage, deep: bool) -> Iterator[Difference]:
     """`deep` also reads every uploaded byte and compares every vector and every chunk with what it was cut from."""
     yield from _sql(storage)
+    yield from _versions(storage)
+    yield from _jobs(storage)
     yield from _blobs(storage, deep)
     for knowledge_base_id in storage.knowledge_bases.all_ids():
         yield from _index(storage, knowledge_base_id, deep)
@@ -55,19 +58,41 @@ def _sql(storage: Storage) -> Iterator[Difference]:
         for row in connection.execute(counted):
             if row.chunks != row.found:
                 yield Difference("sql", f"document {row.id} counts {row.chunks} chunks and has {row.found}")
-        waiting = select(documents.c.id).where(
-            documents.c.state.in_(("queued", "processing")),
-            documents.c.deleted_at.is_(None),
-            ~select(job_items.c.id)
-            .where(job_items.c.document_id == documents.c.id, job_items.c.state.in_(("queued", "processing")))
-            .exists(),
-        )
-        for document_id in connection.scalars(waiting):
+
+
+def _jobs(storage: Storage) -> Iterator[Difference]:
+    with storage.database.read() as connection:
+        mine = select(job_items.c.id).where(job_items.c.document_id == documents.c.id, is_open())
+        live = documents.c.deleted_at.is_(None)
+        waiting = documents.c.state.in_(("queued", "processing"))
+        for document_id in connection.scalars(select(documents.c.id).where(live, waiting, ~mine.exists())):
             yield Difference("sql", f"document {document_id} waits and no job works on it")
-        is_open = job_items.c.state.in_(("queued", "processing"))
-        open_items = select(job_items.c.id).where(job_items.c.job_id == jobs.c.id, is_open).exists()
+        answering = select(documents.c.id).where(live, (documents.c.version > 0) != (documents.c.state == "ready"))
+        for document_id in connection.scalars(answering):
+            yield Difference("sql", f"document {document_id} is ready and has no version, or the other way round")
+        for document_id in connection.scalars(select(documents.c.id).where(~live, mine.exists())):
+            yield Difference("sql", f"document {document_id} is deleted and a job works on it")
+        several = select(job_items.c.document_id).where(is_open()).group_by(job_items.c.document_id)
+        for document_id in connection.scalars(several.having(func.count() > 1)):
+            yield Difference("sql", f"document {document_id} is worked on twice")
+        open_items = select(job_items.c.id).where(job_items.c.job_id == jobs.c.id, is_open()).exists()
         for job_id in connection.scalars(select(jobs.c.id).where(jobs.c.finished_at.is_(None) != open_items)):
             yield Difference("sql", f"job {job_id} is finished and has open items, or the other way round")
+
+
+def _versions(storage: Storage) -> Iterator[Difference]:
+    """A document is what its newest version was made of."""
+    versions = document_versions.alias("versions")
+    newest = select(func.max(versions.c.version)).where(versions.c.document_id == documents.c.id)
+    differs = (document_versions.c.version != documents.c.version) | (document_versions.c.sha256 != documents.c.sha256)
+    query = (
+        select(documents.c.id)
+        .join(document_versions, document_versions.c.document_id == documents.c.id)
+        .where(documents.c.deleted_at.is_(None), document_versions.c.version == newest.scalar_subquery(), differs)
+    )
+    with storage.database.read() as connection:
+        for document_id in connection.scalars(query):
+            yield Difference("sql", f"document {document_id} is not what its newest version was made of")
 
 
 def _blobs(storage: Storage, deep: bool) -> Iterator[Difference]:

@@ -89,7 +89,11 @@ class Room:
 def open_room(data: Path, database_url: str | None = None, name: str = "room") -> Iterator[Room]:
     storage = open_storage(config.load(data=data, database_url=database_url))
     kb = storage.knowledge_bases.create(TENANT, name).id
-    yield Room(storage, Publisher(storage.database, EMBEDDER), SqlPassageStore(storage.database), kb)
+
+    def collect(sha256: str) -> None:
+        storage.documents.collect(sha256, storage.blobs.remove)
+
+    yield Room(storage, Publisher(storage.database, EMBEDDER, collect), SqlPassageStore(storage.database), kb)
     storage.close()
 
 

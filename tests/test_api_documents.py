@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import random
 import threading
 import uuid
+import zipfile
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -329,3 +332,217 @@ def test_missing_bytes_are_a_fault_of_the_service_and_told_without_paths(
     assert response.json()["type"] == "urn:youju:problem:blob-missing"
     assert str(path.parent) not in response.text
     client.delete(f"/v1/documents/{accepted['items'][0]['document_id']}")
+
+
+def put(client: TestClient, document: str, content: str, etag: str | None, name: str = "new.md") -> Any:
+    headers = {} if etag is None else {"If-Match": etag}
+    return client.put(f"/v1/documents/{document}/content", files={"file": (name, content.encode())}, headers=headers)
+
+
+def etag_of(client: TestClient, document: str) -> str:
+    return str(client.get(f"/v1/documents/{document}").headers["ETag"])
+
+
+def test_a_document_gets_a_new_version(client: TestClient, running: Service, kb: str) -> None:
+    document = ingest(client, kb, {"old.txt": "A purple elephant eats hay."})["old.txt"]
+    old = hashlib.sha256(b"A purple elephant eats hay.").hexdigest()
+    new = hashlib.sha256(b"A green giraffe eats leaves.").hexdigest()
+    assert etag_of(client, document) == f'"{old}"'
+
+    response = put(client, document, "A green giraffe eats leaves.", f'"{old}"')
+
+    assert response.status_code == 202
+    assert response.headers["ETag"] == etag_of(client, document) == f'"{new}"'
+    [item] = response.json()["items"]
+    assert item == {
+        "document_id": document, "filename": "new.md", "sha256": new, "status": "queued", "problem": None,
+    }  # fmt: skip
+    assert finished(client, response.json()["job_id"])["state"] == "succeeded"
+    shown = client.get(f"/v1/documents/{document}").json()
+    assert (shown["version"], shown["filename"], shown["sha256"], shown["media_type"]) == (
+        2, "new.md", new, "text/markdown",
+    )  # fmt: skip
+    content = client.get(f"/v1/documents/{document}/content")
+    assert (content.content, content.headers["ETag"]) == (b"A green giraffe eats leaves.", f'"{new}"')
+    texts = [passage["text"] for passage in retrieve(client, kb, "elephant giraffe")["passages"]]
+    assert texts == ["A green giraffe eats leaves."]
+    assert not running.storage.blobs.exists(old)
+
+
+def test_a_new_version_without_if_match_is_refused(client: TestClient, kb: str) -> None:
+    document = ingest(client, kb, {"a.txt": "Present content."})["a.txt"]
+
+    response = put(client, document, "New.", None)
+
+    assert response.status_code == 428
+    assert response.json()["type"] == "urn:youju:problem:version-required"
+
+
+@pytest.mark.parametrize("etag", ['"0000"', 'W/"{}"', '""', '"0", W/"{}"'])
+def test_a_new_version_of_something_else_than_is_there_is_refused(client: TestClient, kb: str, etag: str) -> None:
+    document = ingest(client, kb, {"a.txt": f"Present content {etag}."})["a.txt"]
+    present = etag_of(client, document).strip('"')
+
+    response = put(client, document, "New.", etag.replace("{}", present))
+
+    assert response.status_code == 412
+    assert (response.json()["type"], response.json()["etag"]) == ("urn:youju:problem:version-changed", present)
+    assert etag_of(client, document) == f'"{present}"'
+
+
+@pytest.mark.parametrize("etag", ["*", " * ", '"{}"', '"0", "{}"', 'W/"0" , "{}"'])
+def test_if_match_may_name_anything_or_several(client: TestClient, kb: str, etag: str) -> None:
+    document = ingest(client, kb, {"a.txt": f"Present content {etag}."})["a.txt"]
+    present = etag_of(client, document).strip('"')
+
+    response = put(client, document, f"New {etag}.", etag.replace("{}", present))
+
+    assert response.status_code == 202
+
+
+@pytest.mark.parametrize("etag", ["0000", '"0', "", '"0" "1"', '*, "0"'])
+def test_an_if_match_that_is_none_is_refused(client: TestClient, kb: str, etag: str) -> None:
+    document = ingest(client, kb, {"a.txt": "Present content."})["a.txt"]
+
+    assert put(client, document, "New.", etag).status_code == 422
+
+
+def test_a_new_version_with_the_bytes_of_another_document_is_refused(client: TestClient, kb: str) -> None:
+    documents = ingest(client, kb, {"a.txt": "One content.", "b.txt": "Another content."})
+
+    response = put(client, documents["a.txt"], "Another content.", "*")
+
+    assert response.status_code == 409
+    assert response.json()["type"] == "urn:youju:problem:content-taken"
+    assert response.json()["document_id"] == documents["b.txt"]
+
+
+def test_a_new_version_with_the_same_bytes_is_a_duplicate(client: TestClient, kb: str) -> None:
+    document = ingest(client, kb, {"a.txt": "Same content."})["a.txt"]
+
+    response = put(client, document, "Same content.", "*")
+
+    assert (response.status_code, response.json()["items"][0]["status"]) == (202, "duplicate")
+    assert client.get(f"/v1/documents/{document}").json()["version"] == 1
+
+
+def test_a_new_version_that_cannot_be_read_leaves_the_old_one(client: TestClient, kb: str) -> None:
+    document = ingest(client, kb, {"a.txt": "Readable content."})["a.txt"]
+
+    response = put(client, document, "%PDF-1.7 and no more", "*", "broken.pdf")
+    finished(client, response.json()["job_id"])
+
+    shown = client.get(f"/v1/documents/{document}").json()
+    assert (shown["state"], shown["version"], shown["filename"]) == ("ready", 1, "a.txt")
+    assert shown["error"]["reason"] == "broken"
+    assert client.get(f"/v1/documents/{document}/content").content == b"Readable content."
+    assert len(retrieve(client, kb, "readable content")["passages"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "status"),
+    [("tool.exe", b"MZ\x90\x00", 415), ("empty.txt", b"", 422), ("../a.txt", b"a", 422)],
+)
+def test_a_new_version_of_a_file_that_is_refused_is_refused(
+    client: TestClient, kb: str, name: str, content: bytes, status: int
+) -> None:
+    document = ingest(client, kb, {"a.txt": "Present content."})["a.txt"]
+
+    response = client.put(
+        f"/v1/documents/{document}/content", files={"file": (name, content)}, headers={"If-Match": "*"}
+    )
+
+    assert response.status_code == status
+
+
+@pytest.mark.parametrize("parts", [["files"], ["file", "file"], ["file", "files"]])
+def test_a_new_version_is_one_file(client: TestClient, kb: str, parts: list[str]) -> None:
+    document = ingest(client, kb, {"a.txt": "Present content."})["a.txt"]
+    files = [(part, (f"{n}.txt", f"Content {n}.".encode())) for n, part in enumerate(parts)]
+
+    response = client.put(f"/v1/documents/{document}/content", files=files, headers={"If-Match": "*"})
+
+    assert response.status_code == 422
+
+
+def test_a_new_version_of_nothing_is_not_found(client: TestClient) -> None:
+    assert put(client, "no such id", "New.", None).status_code == 404
+
+
+def test_a_document_that_failed_is_ingested_again_when_it_is_sent_again(client: TestClient, kb: str) -> None:
+    first = upload(client, kb, {"broken.pdf": b"%PDF-1.7 and no more"}).json()
+    finished(client, first["job_id"])
+
+    again = upload(client, kb, {"broken.pdf": b"%PDF-1.7 and no more"}).json()
+
+    assert [item["status"] for item in again["items"]] == ["queued"]
+    assert again["items"][0]["document_id"] == first["items"][0]["document_id"]
+    assert finished(client, again["job_id"])["total"] == 1
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, each in files.items():
+            archive.writestr(name, each)
+    return content.getvalue()
+
+
+def test_every_file_in_an_archive_becomes_a_document(client: TestClient, running: Service, kb: str) -> None:
+    archive = zipped(
+        {"a.txt": b"The first file.", "folder/b.md": b"# The second file", "folder/tool.exe": b"MZ\x90\x00"}
+    )
+
+    response = upload(client, kb, {"plain.txt": b"Beside it.", "papers.zip": archive})
+
+    items = response.json()["items"]
+    assert [(item["filename"], item["status"]) for item in items] == [
+        ("plain.txt", "queued"), ("papers.zip/a.txt", "queued"), ("papers.zip/folder/b.md", "queued"),
+        ("papers.zip/folder/tool.exe", "rejected"),
+    ]  # fmt: skip
+    assert items[3]["problem"]["status"] == 415
+    assert finished(client, response.json()["job_id"])["state"] == "succeeded"
+    shown = client.get(f"/v1/documents/{items[2]['document_id']}").json()
+    assert (shown["filename"], shown["media_type"]) == ("papers.zip/folder/b.md", "text/markdown")
+    attached = client.get(f"/v1/documents/{items[2]['document_id']}/content")
+    assert attached.content == b"# The second file"
+    assert "papers.zip_folder_b.md" in attached.headers["Content-Disposition"]
+    assert list(differences(running.storage, deep=True)) == []
+
+
+@pytest.mark.parametrize(
+    ("archive", "reason"),
+    [(zipped({}), "empty"), (zipped({"a.txt": b"Cut off. " * 99})[:-30], "broken")],
+    ids=["empty", "cut"],
+)
+def test_an_archive_that_cannot_be_opened_is_one_refused_file(
+    client: TestClient, kb: str, archive: bytes, reason: str
+) -> None:
+    items = upload(client, kb, {"good.txt": b"A good file.", "papers.zip": archive}).json()["items"]
+
+    assert [(item["filename"], item["status"]) for item in items] == [
+        ("good.txt", "queued"),
+        ("papers.zip", "rejected"),
+    ]
+    assert items[1]["problem"]["reason"] == reason
+
+
+def test_more_files_than_a_request_may_have_are_refused_with_the_limit(client: TestClient, kb: str) -> None:
+    part = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.txt"\r\n\r\nx\r\n'
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+
+    response = client.post(f"/v1/knowledge-bases/{kb}/documents", content=part * 20_001 + b"--b--\r\n", headers=headers)
+
+    assert (response.status_code, response.json()["limit_files"]) == (422, 20_000)
+
+
+def test_thousands_of_files_are_taken_by_one_request(client: TestClient, kb: str) -> None:
+    part = b'--b\r\nContent-Disposition: form-data; name="files"; filename="%d.txt"\r\n\r\n\r\n'
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    empty = b"".join(part % n for n in range(5_000))
+    good = b'--b\r\nContent-Disposition: form-data; name="files"; filename="good.txt"\r\n\r\nA good file.\r\n--b--\r\n'
+
+    response = client.post(f"/v1/knowledge-bases/{kb}/documents", content=empty + good, headers=headers)
+
+    items = response.json()["items"]
+    assert (response.status_code, len(items), items[-1]["status"]) == (202, 5_001, "queued")

@@ -75,3 +75,49 @@ def test_following_a_job_ends_with_an_error_when_its_knowledge_base_is_deleted(c
     assert name == "error"
     assert (problem["type"], problem["status"]) == ("urn:youju:problem:not-found", 404)
     assert problem["instance"]
+
+
+def test_a_job_can_be_cancelled_and_tried_again(client: TestClient, kb: str) -> None:
+    files = {f"{n}.txt": f"Document {n}. {uuid.uuid4()} ".encode() * 300 for n in range(20)}
+    job_id = upload(client, kb, files).json()["job_id"]
+
+    cancelled = client.delete(f"/v1/jobs/{job_id}")
+
+    assert cancelled.status_code == 202
+    job = cancelled.json()
+    assert job["finished_at"] is not None
+    assert {item["state"] for item in job["items"]} <= {"ready", "cancelled"}
+    for item in job["items"]:
+        if item["state"] == "cancelled":
+            document = client.get(f"/v1/documents/{item['document_id']}").json()
+            assert (document["state"], document["error"]["type"], document["error"]["status"]) == (
+                "failed", "urn:youju:problem:cancelled", 422,
+            )  # fmt: skip
+
+    again = client.post(f"/v1/jobs/{job_id}/retry")
+
+    assert again.status_code == 202
+    assert finished(client, job_id)["state"] == "succeeded"
+
+
+def test_a_job_that_failed_can_be_tried_again(client: TestClient, kb: str) -> None:
+    job_id = upload(client, kb, {"broken.pdf": b"%PDF-1.7 and no more"}).json()["job_id"]
+    finished(client, job_id)
+
+    again = client.post(f"/v1/jobs/{job_id}/retry").json()
+
+    assert (again["state"], again["finished_at"]) in [("queued", None), ("running", None)]
+    assert finished(client, job_id)["state"] == "failed"
+
+
+def test_a_finished_job_has_nothing_to_cancel_or_to_try_again(client: TestClient, kb: str) -> None:
+    job_id = upload(client, kb, {"a.txt": f"Finished {kb}.".encode()}).json()["job_id"]
+    job = finished(client, job_id)
+
+    assert client.delete(f"/v1/jobs/{job_id}").json() == job
+    assert client.post(f"/v1/jobs/{job_id}/retry").json() == job
+
+
+def test_no_such_job_can_be_cancelled_or_tried_again(client: TestClient) -> None:
+    assert client.delete("/v1/jobs/none").status_code == 404
+    assert client.post("/v1/jobs/none/retry").status_code == 404

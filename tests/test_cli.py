@@ -57,7 +57,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     files = {
         "warranty.md": WARRANTY.encode(), "子目录/年假.txt": LEAVE.encode(), "子目录/年假副本.txt": LEAVE.encode(),
         "broken.pdf": b"%PDF-1.7 and no more", "empty.txt": b"", "lying.docx": b"Just text.",
-        "picture.png": b"\x89PNG\r\n\x1a\n", ".hidden/secret.txt": b"Hidden.", ".secret.txt": b"Hidden, too.",
+        "picture.gif": b"GIF89a", ".hidden/secret.txt": b"Hidden.", ".secret.txt": b"Hidden, too.",
     }  # fmt: skip
     for name, content in files.items():
         (root / name).write_bytes(content)
@@ -152,7 +152,72 @@ def test_ingest_reports_files_it_may_not_open_and_names_that_are_no_text(tmp_pat
     assert (listed.exit_code, table.exit_code) == (1, 1)
     assert told(listed)["ready"] == 1
     assert [row["reason"] for row in told(listed)["failed"]] == ["filename"]
+    assert told(listed)["skipped"] == {"not a file": 3}
     assert "pipe.txt" in table.stdout
+
+
+def test_a_report_counts_by_reason_and_format_and_names_what_was_left_out(folder: Path, tmp_path: Path) -> None:
+    result = youju("ingest", folder, "--kb", "k", "--data", tmp_path / "data", "--exclude", "年假副本.txt")
+    again = told(youju("ingest", folder, "--kb", "k", "--data", tmp_path / "data", "--include", "*.md", "--json"))
+
+    assert result.exit_code == 1
+    for part in ("left out: 2 hidden", "1 unknown type", "1 excluded", "not ingested: ", "1 broken"):
+        assert part in result.stdout
+    assert next(line for line in result.stdout.splitlines() if ".docx" in line and "│" in line)
+    assert (again["duplicates"], again["failed"], again["reasons"]) == (1, [], {})
+    assert again["formats"] == {".md": {"duplicates": 1}}
+    assert again["skipped"]["excluded"] > 0
+
+
+def test_ingest_never_removes_and_mirror_does(tmp_path: Path) -> None:
+    root, data = tmp_path / "folder", tmp_path / "data"
+    root.mkdir()
+    for name in ("a", "b"):
+        (root / f"{name}.md").write_text(f"The text of {name}.")
+    assert youju("ingest", root, "--kb", "k", "--data", data).exit_code == 0
+    (root / "a.md").unlink()
+    (root / "b.md").write_text("The text of b, changed.")
+
+    plain = told(youju("ingest", root, "--kb", "k", "--data", data, "--json"))
+    mirrored = youju("ingest", root, "--kb", "k", "--data", data, "--mirror")
+
+    assert (plain["updated"], plain["removed"]) == (1, 0)
+    assert mirrored.exit_code == 0
+    assert "0 updated, 1 removed" in mirrored.stdout
+    assert youju("verify", "--deep", "--data", data).exit_code == 0
+
+
+@pytest.mark.parametrize("path", ["missing", "file.md"])
+def test_only_folders_can_be_watched(tmp_path: Path, path: str) -> None:
+    (tmp_path / "file.md").write_text("A text.")
+
+    result = youju("ingest", tmp_path / path, "--kb", "k", "--data", tmp_path / "data", "--watch")
+
+    assert result.exit_code == 2
+    assert "only folders can be watched" in " ".join(result.stderr.split())
+
+
+def test_a_watch_follows_its_folder_ends_cleanly_and_takes_nothing_in_twice(tmp_path: Path) -> None:
+    root, data = tmp_path / "folder", tmp_path / "data"
+    root.mkdir()
+    (root / "a.md").write_text("The text of a.")
+    command = [sys.executable, "-m", "rag_service", "ingest", str(root), "--kb", "k", "--data", str(data)]
+
+    for number, end in enumerate((signal.SIGINT, signal.SIGTERM)):
+        watching = subprocess.Popen([*command, "--watch", "--json"], stdout=subprocess.PIPE, text=True)
+        assert watching.stdout is not None
+        first = json.loads(watching.stdout.readline())
+        if number == 0:
+            # A look before any file has settled finds nothing.
+            first = json.loads(watching.stdout.readline())
+            assert (first["ready"], first["duplicates"]) == (1, 0)
+            (root / "a.md").write_text("The text of a, changed.")
+            assert json.loads(watching.stdout.readline())["updated"] == 1
+        else:
+            assert (first["ready"], first["duplicates"]) == (0, 1)
+        watching.send_signal(end)
+        assert watching.wait(30) == 0
+        watching.stdout.close()
 
 
 def test_ask_prints_the_answer_with_its_citations(data: Path) -> None:
@@ -439,5 +504,5 @@ def test_help_names_every_command() -> None:
     result = youju("--help")
 
     assert result.exit_code == 0
-    for name in ("serve", "worker", "ingest", "ask", "search", "keys", "config", "verify"):
+    for name in ("serve", "worker", "ingest", "sync", "ask", "search", "keys", "config", "verify"):
         assert name in result.stdout

@@ -6,6 +6,7 @@ import io
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from rooms import PROBLEM, TENANT, Room
@@ -143,11 +144,11 @@ def test_an_upload_that_finds_its_bytes_collected_puts_them_again(room: Room, mo
     register, blobs = room.storage.documents.register, room.storage.blobs
     collected = []
 
-    def collect_first(tenant: str, kb: str, uploads: list[Upload], exists: Callable[[str], bool]) -> object:
+    def collect_first(tenant: str, kb: str, uploads: list[Upload], *rest: Any) -> object:
         if len(collected) < 2:
             collected.append(uploads[0].sha256)
             room.storage.documents.collect(uploads[0].sha256, blobs.remove)
-        return register(tenant, kb, uploads, exists)
+        return register(tenant, kb, uploads, *rest)
 
     monkeypatch.setattr(room.storage.documents, "register", collect_first)
     [document_id] = accept(room, "raced")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from rooms import TENANT, Room
-from sqlalchemy import delete, update
+from sqlalchemy import delete, func, select, update
 from test_deletion import library_over
 
 from rag_service.db.tables import chunks, document_versions, documents, index_segments, job_items, jobs, vectors
@@ -70,6 +70,23 @@ def never_finished(room: Room) -> None:
     change(room, update(jobs).values(finished_at=None))
 
 
+def worked_on_twice(room: Room) -> None:
+    change(room, update(job_items).where(job_items.c.state == "ready").values(state="queued"))
+    change(room, update(job_items).values(document_id=select(func.max(job_items.c.document_id)).scalar_subquery()))
+
+
+def worked_on_though_deleted(room: Room) -> None:
+    change(room, update(documents).where(documents.c.state == "queued").values(deleted_at=1.0))
+
+
+def failed_though_it_answers(room: Room) -> None:
+    change(room, update(documents).where(documents.c.filename == "0.txt").values(state="failed"))
+
+
+def of_other_bytes(room: Room) -> None:
+    change(room, update(document_versions).where(document_versions.c.text == "alpha one").values(sha256="0" * 64))
+
+
 def blob_gone(room: Room) -> None:
     room.storage.blobs.remove(next(iter(room.storage.documents.blobs_in_use())))
 
@@ -108,6 +125,10 @@ def base_older_than_it_says(room: Room) -> None:
         (miscounted, "counts 7 chunks and has 1"),
         (forgotten, "no job works on it"),
         (never_finished, "or the other way round"),
+        (worked_on_twice, "worked on twice"),
+        (worked_on_though_deleted, "is deleted and a job works on it"),
+        (failed_though_it_answers, "ready and has no version, or the other way round"),
+        (of_other_bytes, "not what its newest version was made of"),
         (blob_gone, "is missing"),
         (blob_damaged, "is damaged"),
         (blob_cut, "does not have its"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,12 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rooms import TENANT, Room, open_room, vectors_of
-from sqlalchemy import insert
 
-from rag_service.db.jobs import open_job
+from rag_service.db.documents import Upload
 from rag_service.db.passages import PastPassageStore
 from rag_service.db.sessions import new_id
-from rag_service.db.tables import job_items
 from rag_service.errors import NotFound
 from rag_service.index.live_view import LiveIndex
 from rag_service.index.past import PastIndex
@@ -56,10 +55,9 @@ class Shelf:
 
     def replace(self, document_id: str, *texts: str) -> None:
         """A new version of the document."""
-        with self.room.storage.database.write() as connection:
-            job_id = open_job(connection, TENANT, self.kb, "ingest")
-            item = {"job_id": job_id, "document_id": document_id, "state": "queued", "attempts": 0}
-            connection.execute(insert(job_items).values(**item))
+        blob = self.room.storage.blobs.put(io.BytesIO(new_id().encode()))
+        upload = Upload("next.txt", "text/plain", blob.sha256, blob.bytes)
+        self.room.storage.documents.replace(TENANT, document_id, upload, None, self.room.storage.blobs.exists)
         self.room.publish(self.room.claim_one(), *texts)
 
     def delete(self, document_id: str) -> None:

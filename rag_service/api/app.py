@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -27,6 +28,7 @@ from rag_service.api import (
     knowledge_bases,
     problems,
     retrieval,
+    sync,
     unanswered,
 )
 from rag_service.api.middleware import Admission, Authentication, BodyLimit, Identified
@@ -52,12 +54,15 @@ def create_app(service: Service, *, auth: bool) -> FastAPI:
         responses=problems.RESPONSES,
     )  # fmt: skip
     app.state.service = service
+    app.state.opened_at = time.monotonic()
     # More searches at once than cores only take turns at the interpreter (eight at once on two cores: a fifth fewer
     # requests a second); the others wait in order, and `Admission` bounds how many.
     app.state.searching = CapacityLimiter(len(os.sched_getaffinity(0)))
     problems.install(app)
     app.include_router(health.router)
-    for module in (knowledge_bases, documents, jobs, retrieval, answers, feedback, unanswered, conversations, chat):
+    for module in (
+        knowledge_bases, documents, sync, jobs, retrieval, answers, feedback, unanswered, conversations, chat,
+    ):  # fmt: skip
         app.include_router(module.router, dependencies=[Depends(_BEARER)])
     _add_page(app)
     settings = service.storage.settings

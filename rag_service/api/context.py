@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated
 
 from anyio import CapacityLimiter
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Header, Query, Request
 
 from rag_service.bootstrap import Service, Storage
 from rag_service.errors import InvalidInput
@@ -29,6 +30,11 @@ async def _caller(request: Request) -> Caller:
     return caller
 
 
+async def _seconds_open(request: Request) -> float:
+    opened_at: float = request.app.state.opened_at
+    return time.monotonic() - opened_at
+
+
 async def _searching(request: Request) -> CapacityLimiter:
     limiter: CapacityLimiter = request.app.state.searching
     return limiter
@@ -36,8 +42,18 @@ async def _searching(request: Request) -> CapacityLimiter:
 
 ServiceOf = Annotated[Service, Depends(_service)]
 StorageOf = Annotated[Storage, Depends(_storage)]
+SecondsOpen = Annotated[float, Depends(_seconds_open)]
 SearchingOf = Annotated[CapacityLimiter, Depends(_searching)]
 CallerOf = Annotated[Caller, Depends(_caller)]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=200,
+        description="The same request again under the same key, within a day, gets the same answer and does nothing.",
+    ),
+]
 Limit = Annotated[int, Query(ge=1, le=200)]
 Cursor = Annotated[str | None, Query(max_length=64, pattern="^[0-9A-Za-z-]+$")]
 

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from sqlalchemy import text
 
-from rag_service.api.context import ServiceOf
+from rag_service.api.context import SecondsOpen, ServiceOf
 from rag_service.bootstrap import Service, Storage
 from rag_service.errors import YoujuError
 
@@ -19,6 +19,7 @@ router = APIRouter(tags=["operating"])
 
 _LEAST_FREE_BYTES = 50_000_000
 _LATE_SECONDS = 60
+_SILENT_SECONDS = 30
 
 
 class Alive(BaseModel):
@@ -43,13 +44,13 @@ async def healthz() -> Alive:
 
 
 @router.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}})
-async def readyz(service: ServiceOf) -> JSONResponse:
-    readiness = await to_thread.run_sync(_readiness, service)
+async def readyz(service: ServiceOf, seconds_open: SecondsOpen) -> JSONResponse:
+    readiness = await to_thread.run_sync(_readiness, service, seconds_open)
     ready = all(value == "ok" for value in readiness.model_dump().values())
     return JSONResponse(readiness.model_dump(), 200 if ready else 503)
 
 
-def _readiness(service: Service) -> Readiness:
+def _readiness(service: Service, seconds_open: float) -> Readiness:
     return Readiness(
         sql=_checked(lambda: _sql(service.storage)),
         blobs=_checked(lambda: _blobs(service.storage)),
@@ -58,7 +59,7 @@ def _readiness(service: Service) -> Readiness:
         tokenizer="ok",
         embedder="ok",
         generator=_checked(lambda: _generator(service)),
-        worker=_checked(lambda: _worker(service.storage)),
+        worker=_checked(lambda: _worker(service.storage, seconds_open)),
     )
 
 
@@ -91,6 +92,14 @@ def _generator(service: Service) -> str:
     return service.generator.ready()
 
 
-def _worker(storage: Storage) -> str:
+def _worker(storage: Storage, seconds_open: float) -> str:
     late = storage.jobs.seconds_since_heartbeat()
-    return "ok" if late is None or late < _LATE_SECONDS else f"a document's worker fell silent {late:.0f} s ago"
+    if late is not None and late >= _LATE_SECONDS:
+        return f"a document's worker fell silent {late:.0f} s ago"
+    silent = storage.workers.seconds_since_beat()
+    # Workers begin with the service or after it, and load what they need first.
+    if seconds_open < _SILENT_SECONDS or (silent is not None and silent < _SILENT_SECONDS):
+        return "ok"
+    if silent is None:
+        return "no ingestion worker has ever reported"
+    return f"no ingestion worker has reported for {silent:.0f} s"

@@ -25,6 +25,18 @@ def get(job: str, storage: StorageOf, caller: CallerOf) -> JobShape:
     return job_shape(storage.jobs.get(caller.tenant, job))
 
 
+@router.delete("/{job}", status_code=202)
+def cancel(job: str, storage: StorageOf, caller: CallerOf) -> JobShape:
+    """Documents of it that are not ready by now will not be, until it is retried."""
+    return job_shape(storage.jobs.cancel(caller.tenant, job))
+
+
+@router.post("/{job}/retry", status_code=202)
+def retry(job: str, storage: StorageOf, caller: CallerOf) -> JobShape:
+    """What of it failed or was cancelled is ingested again."""
+    return job_shape(storage.jobs.retry(caller.tenant, job))
+
+
 @router.get("/{job}/events", response_class=EventSourceResponse, responses=sse.RESPONSES)
 async def events(job: str, request: Request, storage: StorageOf, caller: CallerOf) -> EventSourceResponse:
     """`progress` whenever something changed, then one `done`; both carry the job. `error` where the job is gone."""

@@ -129,7 +129,9 @@ class DocumentShape(BaseModel):
 
 
 def document_shape(document: Document) -> DocumentShape:
-    return DocumentShape(**{**_members(document), "error": problem_shape(document.error)})
+    members = _members(document)
+    del members["etag"]
+    return DocumentShape(**{**members, "error": problem_shape(document.error)})
 
 
 class TextShape(Response):

@@ -1,33 +1,41 @@
 """Jobs and their items: the queue lives in the same database as what it produces.
 
-An item is claimed for a lease; `attempts`, counted at the claim, is the fencing token: every effect of a claim checks
-it in its own transaction, so a worker that lost its lease can finish its sentence and change nothing.
+An item is claimed for a lease. Its `token`, raised at every claim and never lowered, is the fencing token: every effect
+of a claim checks it in its own transaction, so a worker that lost its lease, or whose document was cancelled or
+deleted, can finish its sentence and change nothing. `attempts` counts the claims that a release has not taken back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
-from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, and_, case, func, insert, select, update
 
-from rag_service.db import problems
+from rag_service import failpoints
+from rag_service.db import items, problems
+from rag_service.db.batches import batches
+from rag_service.db.items import is_newest, is_open
 from rag_service.db.sessions import Database, new_id
 from rag_service.db.tables import documents, job_items, jobs, now
+from rag_service.db.turns import Turns, Waiting
 from rag_service.errors import LeaseLost, NotFound
 from rag_service.types import Job, JobItem, JobState, Problem
 
 MAX_ATTEMPTS = 3
+CANCELLED = Problem("cancelled", "Ingestion was cancelled", "its job was cancelled before the document was ready")
 _OPEN = ("queued", "processing")
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to ingest one document, until the lease ends or another claim takes it."""
+    """The right to ingest one document's new content, until the lease ends or another claim takes it."""
 
     item_id: int
     worker: str
     attempt: int
+    token: int
     job_id: str
     document_id: str
     knowledge_base_id: str
@@ -40,61 +48,62 @@ class Claim:
 class Jobs:
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._served_last: dict[tuple[str, bool], str] = {}
 
-    def claim(self, worker: str, lease_seconds: float, limit: int, job_id: str | None = None) -> list[Claim]:
-        """Up to `limit` items, oldest first: waiting ones, and those whose worker fell silent, each of these alone.
+    def claim(
+        self, worker: str, lease_seconds: float, limit: int, job_id: str | None = None, *, slow: bool = False
+    ) -> list[Claim]:
+        """Up to `limit` items: waiting ones, and those whose worker fell silent, each of these alone.
 
-        An item that was claimed three times and never finished takes workers down; it fails here instead of being
-        claimed again.
+        Knowledge bases take turns, the one after that which this worker served last coming first; of one knowledge
+        base the oldest come first. Those marked slow are only given to who asks for `slow`. An item that was claimed
+        three times and never finished takes workers down; it fails here instead of being claimed again.
         """
-        if not self._has_open_items(job_id):
-            return []
-        with self._database.write() as connection:
-            _fail_abandoned(connection)
-            free = (
-                select(job_items.c.id)
-                .where(_claimable(), job_items.c.attempts < MAX_ATTEMPTS)
-                .order_by(job_items.c.id)
-                .limit(limit)
-                .with_for_update(skip_locked=True)
-            )
-            if job_id is not None:
-                free = free.where(job_items.c.job_id == job_id)
-            again = connection.scalar(free.where(job_items.c.attempts > 0).limit(1))
-            ids = [again] if again is not None else connection.scalars(free).all()
-            if not ids:
+        turns = Turns(self._served_last.get((worker, slow), ""), slow, job_id)
+        with self._database.read() as connection:
+            # Idle workers ask often: this costs a read, and writers never wait for it.
+            if not turns.is_any(connection):
                 return []
-            connection.execute(
-                update(job_items)
-                .where(job_items.c.id.in_(ids))
-                .values(
-                    state="processing", attempts=job_items.c.attempts + 1, worker=worker,
-                    lease_until=now() + lease_seconds,
-                )
-            )  # fmt: skip
-            claims = _claims(connection, ids)
+        with self._database.write() as connection:
+            taken = _take(connection, turns, limit)
+            if not taken:
+                return []
+            claims = _claim(connection, [waiting.id for waiting in taken], worker, lease_seconds)
             _set_documents(connection, [claim.document_id for claim in claims], "processing")
+        failpoints.reach("claim.committed")
+        self._served_last[worker, slow] = taken[-1].knowledge_base_id
         return claims
 
-    def renew(self, claims: Sequence[Claim], lease_seconds: float) -> None:
-        """The heartbeat. Claims that were lost stay lost."""
+    def renew(self, claims: Sequence[Claim], lease_seconds: float) -> list[Claim]:
+        """The heartbeat. Those that still hold; claims that were lost or cancelled stay lost."""
+        longer = {"lease_until": now() + lease_seconds}
         with self._database.write() as connection:
-            for claim in claims:
-                connection.execute(update(job_items).where(_still(claim)).values(lease_until=now() + lease_seconds))
+            return [
+                claim
+                for claim in _in_order(claims)
+                if connection.execute(update(job_items).where(_still(claim)).values(**longer)).rowcount
+            ]
 
-    def release(self, claims: Sequence[Claim]) -> None:
-        """Give back what was not begun: at once claimable again, the attempt not counted."""
+    def release(self, claims: Sequence[Claim], *, slow: bool = False) -> None:
+        """Give back what was not begun: at once claimable again, the attempt not counted.
+
+        `slow` marks it: from now on only those get it who ask for slow ones.
+        """
         with self._database.write() as connection:
-            for claim in claims:
+            for claim in _in_order(claims):
                 values = {"state": "queued", "attempts": claim.attempt - 1, "lease_until": None}
-                if connection.execute(update(job_items).where(_still(claim)).values(**values)).rowcount:
+                marked = {**values, "slow": 1} if slow else values
+                if connection.execute(update(job_items).where(_still(claim)).values(**marked)).rowcount:
                     _set_documents(connection, [claim.document_id], "queued")
 
     def fail(self, claim: Claim, problem: Problem) -> None:
-        """The document is `failed` with a reason a person can act on. Raises LeaseLost."""
+        """The document is `failed` with a reason a person can act on; one that has a version stays `ready` with it.
+
+        Raises LeaseLost.
+        """
         with self._database.write() as connection:
             finish_item(connection, claim, "failed", problem)
-            _fail_document(connection, claim.document_id, problem)
+            _fail_documents(connection, [claim.document_id], problem)
 
     def get(self, tenant: str, job_id: str) -> Job:
         """Raises NotFound."""
@@ -104,21 +113,64 @@ class Jobs:
                 raise NotFound("no such job", job_id=job_id)
             columns = (job_items.c.document_id, job_items.c.state, job_items.c.problem)
             query = select(*columns).where(job_items.c.job_id == job_id).order_by(job_items.c.id)
-            items = tuple(
+            found = tuple(
                 JobItem(r.document_id, r.state, problems.from_json(r.problem)) for r in connection.execute(query)
             )
-        state = _state_of([item.state for item in items])
+        state = _state_of([item.state for item in found])
         return Job(
             id=row.id, kind=row.kind, state=state,
-            done=sum(item.state not in _OPEN for item in items), total=len(items), stage=_STAGES[state],
-            items=items, created_at=row.created_at, finished_at=row.finished_at,
+            done=sum(item.state not in _OPEN for item in found), total=len(found), stage=_STAGES[state],
+            items=found, created_at=row.created_at, finished_at=row.finished_at,
         )  # fmt: skip
+
+    def cancel(self, tenant: str, job_id: str) -> Job:
+        """Nothing of it that is still open will be published, whoever is at it. Raises NotFound.
+
+        A document without a version becomes `failed` with code `cancelled`; one that has a version keeps it.
+        """
+        with self._database.write() as connection:
+            _demand(connection, tenant, job_id)
+            open_items = items.lock(connection, job_items.c.job_id == job_id, is_open())
+            cancel_items(connection, open_items)
+            for some in batches(open_items):
+                of_items = select(job_items.c.document_id).where(job_items.c.id.in_(some))
+                failed = {"state": "failed", "error": problems.to_json(CANCELLED), "updated_at": now()}
+                connection.execute(
+                    update(documents)
+                    .where(documents.c.id.in_(of_items), documents.c.version == 0, documents.c.deleted_at.is_(None))
+                    .values(**failed)
+                )
+        return self.get(tenant, job_id)
+
+    def retry(self, tenant: str, job_id: str) -> Job:
+        """What of it failed or was cancelled is queued again, with all its attempts; the job is open again.
+
+        Not those documents that are deleted, or that something was accepted for since. Raises NotFound.
+        """
+        ended = (job_items.c.job_id == job_id, job_items.c.state.in_(("failed", "cancelled")))
+        with self._database.write() as connection:
+            _demand(connection, tenant, job_id)
+            items.lock(connection, job_items.c.document_id.in_(select(job_items.c.document_id).where(*ended)))
+            alive = select(documents.c.id).where(documents.c.deleted_at.is_(None))
+            again = connection.execute(
+                update(job_items)
+                .where(*ended, is_newest(), job_items.c.document_id.in_(alive))
+                .values(
+                    state="queued", attempts=0, token=job_items.c.token + 1, worker=None, lease_until=None, problem=None
+                )
+                .returning(job_items.c.document_id)
+            )  # fmt: skip
+            queued = list(again.scalars())
+            if queued:
+                connection.execute(update(jobs).where(jobs.c.id == job_id).values(finished_at=None))
+            queue_documents(connection, queued)
+        return self.get(tenant, job_id)
 
     def open_jobs(self, document_id: str) -> list[str]:
         """The jobs that still have this document to do."""
-        items = (job_items.c.document_id == document_id, job_items.c.state.in_(_OPEN))
         with self._database.read() as connection:
-            return list(connection.scalars(select(job_items.c.job_id).where(*items)))
+            mine = select(job_items.c.job_id).where(job_items.c.document_id == document_id, is_open())
+            return list(connection.scalars(mine))
 
     def is_finished(self, job_id: str) -> bool:
         """Also when it is gone, with its knowledge base."""
@@ -128,18 +180,10 @@ class Jobs:
 
     def seconds_since_heartbeat(self) -> float | None:
         """How long ago the oldest lease under way ran out; None when every claimed item has a living worker."""
-        query = select(func.max(now() - job_items.c.lease_until)).where(job_items.c.state == "processing")
+        under_way = (is_open(), job_items.c.state == "processing")
         with self._database.read() as connection:
-            late = connection.scalar(query)
+            late = connection.scalar(select(func.max(now() - job_items.c.lease_until)).where(*under_way))
         return late if late is not None and late > 0 else None
-
-    def _has_open_items(self, job_id: str | None) -> bool:
-        # Idle workers ask often: this costs a read, and writers never wait for it.
-        query = select(job_items.c.id).where(_claimable()).limit(1)
-        if job_id is not None:
-            query = query.where(job_items.c.job_id == job_id)
-        with self._database.read() as connection:
-            return connection.execute(query).first() is not None
 
 
 def open_job(connection: Connection, tenant: str, knowledge_base_id: str, kind: str) -> str:
@@ -155,76 +199,106 @@ def finish_item(connection: Connection, claim: Claim, state: str, problem: Probl
     stored = None if problem is None else problems.to_json(problem)
     values = {"state": state, "problem": stored, "lease_until": None}
     if connection.execute(update(job_items).where(_still(claim)).values(**values)).rowcount == 0:
-        raise LeaseLost("another worker claimed this document since", document_id=claim.document_id)
+        raise LeaseLost("cancelled, deleted or claimed by another worker since", document_id=claim.document_id)
     close_finished(connection, claim.job_id)
+
+
+def cancel_items(connection: Connection, item_ids: Collection[int]) -> None:
+    """Of items locked and open: whoever works on them has lost them; jobs of which nothing is open are finished."""
+    touched: set[str] = set()
+    for some in batches(item_ids):
+        cancelled = update(job_items).where(job_items.c.id.in_(some)).values(state="cancelled", lease_until=None)
+        touched.update(connection.scalars(cancelled.returning(job_items.c.job_id)))
+    for job_id in sorted(touched):
+        close_finished(connection, job_id)
 
 
 def close_finished(connection: Connection, job_id: str) -> None:
     """Stamp the job once nothing of it is open."""
     # Locked, so that of two who finish its last items at once the second sees the first's.
     connection.execute(select(jobs.c.id).where(jobs.c.id == job_id).with_for_update())
-    is_open = select(job_items.c.id).where(job_items.c.job_id == job_id, job_items.c.state.in_(_OPEN)).exists()
+    still_open = select(job_items.c.id).where(job_items.c.job_id == job_id, is_open()).exists()
     connection.execute(
-        update(jobs).where(jobs.c.id == job_id, jobs.c.finished_at.is_(None), ~is_open).values(finished_at=now())
+        update(jobs).where(jobs.c.id == job_id, jobs.c.finished_at.is_(None), ~still_open).values(finished_at=now())
     )
 
 
-def _claimable() -> ColumnElement[bool]:
-    lapsed = and_(job_items.c.state == "processing", job_items.c.lease_until < now())
-    # Spelt out beside it: only a literal lets SQLite use the index over open items.
-    return and_(text("job_items.state IN ('queued', 'processing')"), or_(job_items.c.state == "queued", lapsed))
+def queue_documents(connection: Connection, document_ids: Iterable[str]) -> None:
+    """They wait again, and what went wrong before is of no interest any more; those with a version stay `ready`."""
+    waiting = case((documents.c.version == 0, "queued"), else_=documents.c.state)
+    for some in batches(document_ids):
+        connection.execute(
+            update(documents).where(documents.c.id.in_(some)).values(state=waiting, error=None, updated_at=now())
+        )
+
+
+def _demand(connection: Connection, tenant: str, job_id: str) -> None:
+    if connection.scalar(select(jobs.c.id).where(jobs.c.id == job_id, jobs.c.tenant == tenant)) is None:
+        raise NotFound("no such job", job_id=job_id)
 
 
 def _still(claim: Claim) -> ColumnElement[bool]:
-    # The worker too: a released attempt is counted again, for whoever claims next.
-    return and_(
-        job_items.c.id == claim.item_id,
-        job_items.c.attempts == claim.attempt,
-        job_items.c.worker == claim.worker,
-        job_items.c.state == "processing",
-    )
+    return and_(job_items.c.id == claim.item_id, job_items.c.token == claim.token, job_items.c.state == "processing")
 
 
-def _claims(connection: Connection, ids: Sequence[int]) -> list[Claim]:
-    query = (
-        select(
-            job_items.c.id.label("item_id"), job_items.c.worker, job_items.c.attempts.label("attempt"),
-            job_items.c.job_id, job_items.c.document_id, documents.c.knowledge_base_id, documents.c.filename,
-            documents.c.media_type, documents.c.sha256, documents.c.bytes,
+def _in_order(claims: Sequence[Claim]) -> list[Claim]:
+    # By id, like everyone who locks several.
+    return sorted(claims, key=lambda claim: claim.item_id)
+
+
+def _take(connection: Connection, turns: Turns, limit: int) -> list[Waiting]:
+    while waiting := turns.take(connection, limit):
+        _fail_abandoned(connection, [one.id for one in waiting if one.attempts >= MAX_ATTEMPTS])
+        hopeful = [one for one in waiting if one.attempts < MAX_ATTEMPTS]
+        if hopeful:
+            # Its worker died over it once: should it do so again, it takes nobody with it.
+            return hopeful[:1] if hopeful[0].attempts else list(takewhile(lambda one: not one.attempts, hopeful))
+    return []
+
+
+def _claim(connection: Connection, ids: Sequence[int], worker: str, lease_seconds: float) -> list[Claim]:
+    i = job_items.c
+    rows = connection.execute(
+        update(job_items)
+        .where(i.id.in_(ids))
+        .values(
+            state="processing", attempts=i.attempts + 1, token=i.token + 1, worker=worker,
+            lease_until=now() + lease_seconds,
         )
-        .join(documents, documents.c.id == job_items.c.document_id)
-        .where(job_items.c.id.in_(ids))
-        .order_by(job_items.c.id)
+        .returning(
+            i.id.label("item_id"), i.worker, i.attempts.label("attempt"), i.token, i.job_id, i.document_id,
+            i.knowledge_base_id, i.filename, i.media_type, i.sha256, i.bytes,
+        )
     )  # fmt: skip
-    return [Claim(**row) for row in connection.execute(query).mappings()]
+    claims = {row["item_id"]: Claim(**row) for row in rows.mappings()}
+    return [claims[item_id] for item_id in ids]
 
 
-def _fail_abandoned(connection: Connection) -> None:
-    lost = (
-        job_items.c.state == "processing",
-        job_items.c.lease_until < now(),
-        job_items.c.attempts >= MAX_ATTEMPTS,
-    )
+def _fail_abandoned(connection: Connection, ids: Sequence[int]) -> None:
+    if not ids:
+        return
     problem = Problem(
         "worker-died", "Ingestion did not survive this document",
         f"its worker stopped {MAX_ATTEMPTS} times while working on it", {"attempts": MAX_ATTEMPTS},
     )  # fmt: skip
     abandoned = connection.execute(
         update(job_items)
-        .where(*lost)
+        .where(job_items.c.id.in_(ids))
         .values(state="failed", problem=problems.to_json(problem), lease_until=None)
         .returning(job_items.c.document_id, job_items.c.job_id)
     ).all()
-    for row in abandoned:
-        _fail_document(connection, row.document_id, problem)
-        close_finished(connection, row.job_id)
+    for job_id in sorted({row.job_id for row in abandoned}):
+        close_finished(connection, job_id)
+    _fail_documents(connection, [row.document_id for row in abandoned], problem)
 
 
-def _fail_document(connection: Connection, document_id: str, problem: Problem) -> None:
+def _fail_documents(connection: Connection, document_ids: Sequence[str], problem: Problem) -> None:
+    # One that answers with an older version goes on answering, and says what became of the newer.
+    state = case((documents.c.version == 0, "failed"), else_=documents.c.state)
     connection.execute(
         update(documents)
-        .where(documents.c.id == document_id)
-        .values(state="failed", error=problems.to_json(problem), updated_at=now())
+        .where(documents.c.id.in_(document_ids))
+        .values(state=state, error=problems.to_json(problem), updated_at=now())
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, delete, func, insert, select, union, update
 from sqlalchemy.exc import IntegrityError
 
 from rag_service.db.pages import Page, page
@@ -81,9 +81,9 @@ class KnowledgeBases:
             # First what a publication takes first: else the two could wait for each other.
             items = select(job_items.c.id).join(jobs).where(jobs.c.knowledge_base_id == knowledge_base_id)
             connection.execute(items.order_by(job_items.c.id).with_for_update(of=job_items))
-            hashes = connection.scalars(
-                select(documents.c.sha256).where(documents.c.knowledge_base_id == knowledge_base_id).distinct()
-            ).all()
+            live = select(documents.c.sha256).where(documents.c.knowledge_base_id == knowledge_base_id)
+            pending = select(job_items.c.sha256).where(job_items.c.knowledge_base_id == knowledge_base_id)
+            hashes = connection.scalars(union(live, pending)).all()
             connection.execute(delete(knowledge_bases).where(knowledge_bases.c.id == knowledge_base_id))
         self._tenant_of.pop(knowledge_base_id, None)
         return list(hashes)

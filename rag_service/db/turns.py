@@ -1,0 +1,92 @@
+"""Whose turn it is: knowledge bases take turns, so that many documents of one make nobody of another wait.
+
+The index over open items leads from one knowledge base to the next without a look at the items between: a claim costs
+the same beside ten waiting items and beside ten thousand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+from sqlalchemy import Connection, Integer, Select, String, bindparam, func, select
+
+from rag_service.db.items import is_claimable, is_open
+from rag_service.db.tables import job_items, jobs
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """One worker's place in the round: the knowledge base it served last, and which items it looks for."""
+
+    after: str = ""
+    slow: bool = False
+    job_id: str | None = None
+
+    def is_any(self, connection: Connection) -> bool:
+        if self.job_id is None:
+            return bool(self._knowledge_bases(connection, 1))
+        return connection.execute(self._of_job(self.job_id).limit(1)).first() is not None
+
+    def take(self, connection: Connection, limit: int) -> list[Waiting]:
+        """Up to `limit` claimable items, locked, in the order of turns; those of one knowledge base oldest first."""
+        if self.job_id is not None:
+            queues = [self._locked(connection, self._of_job(self.job_id), limit)]
+        else:
+            found = self._knowledge_bases(connection, limit)
+            share = -(-limit // max(1, len(found)))
+            queues = [self._locked(connection, self._of_knowledge_base(kb), share) for kb in found]
+        return [waiting for turn in zip_longest(*queues) for waiting in turn if waiting is not None][:limit]
+
+    def _knowledge_bases(self, connection: Connection, limit: int) -> list[str]:
+        """Those that have something to claim, beginning after the one served last, and once around."""
+        wanted = {"slow": int(self.slow), "most": limit}
+        found = list(connection.scalars(_ROUND, {**wanted, "after": self.after}))
+        if len(found) < limit and self.after:
+            found += [kb for kb in connection.scalars(_ROUND, {**wanted, "after": ""}) if kb <= self.after]
+        return found[:limit]
+
+    def _of_knowledge_base(self, knowledge_base_id: str) -> Select[Any]:
+        return self._claimable().where(job_items.c.knowledge_base_id == knowledge_base_id)
+
+    def _of_job(self, job_id: str) -> Select[Any]:
+        # By its knowledge base, too: a job of many finished items is not looked through for the open ones.
+        own = select(jobs.c.knowledge_base_id).where(jobs.c.id == job_id).scalar_subquery()
+        return self._claimable().where(job_items.c.knowledge_base_id == own, job_items.c.job_id == job_id)
+
+    def _claimable(self) -> Select[Any]:
+        columns = (job_items.c.id, job_items.c.knowledge_base_id, job_items.c.attempts)
+        return select(*columns).where(is_claimable(), job_items.c.slow == int(self.slow)).order_by(job_items.c.id)
+
+    def _locked(self, connection: Connection, query: Select[Any], limit: int) -> list[Waiting]:
+        rows = connection.execute(query.limit(limit).with_for_update(skip_locked=True))
+        return [Waiting(*row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    id: int
+    knowledge_base_id: str
+    attempts: int
+
+
+def _round() -> Select[Any]:
+    """From each knowledge base with open items straight to the next: SQLite and PostgreSQL have no skip scan for it."""
+    first, following, item = (job_items.alias(name) for name in ("first", "following", "item"))
+    after = bindparam("after", type_=String())
+    start = select(func.min(first.c.knowledge_base_id).label("id")).where(
+        is_open(first), first.c.knowledge_base_id > after
+    )
+    walk = start.cte("walk", recursive=True)
+    step = select(func.min(following.c.knowledge_base_id)).where(
+        is_open(following), following.c.knowledge_base_id > walk.c.id
+    )
+    walk = walk.union_all(select(step.scalar_subquery()).where(walk.c.id.is_not(None)))
+    slow = bindparam("slow", type_=Integer())
+    has_some = select(item.c.id).where(is_claimable(item), item.c.knowledge_base_id == walk.c.id, item.c.slow == slow)
+    return select(walk.c.id).where(walk.c.id.is_not(None), has_some.exists()).limit(bindparam("most", type_=Integer()))
+
+
+_ROUND = _round()
+"""Built once: every claim begins with it."""
