@@ -9,11 +9,28 @@ import platform
 import tempfile
 from pathlib import Path
 
-from bench import citations, freshness, generation, ingestion, packing, retrieval, rewriting, scale
+from bench import (
+    citations,
+    freshness,
+    generation,
+    ingestion,
+    killers,
+    memory,
+    ocr,
+    packing,
+    pdf,
+    retrieval,
+    rewriting,
+    scale,
+)
 from bench.results import markdown
 
 _PARTS = {
     "ingestion": ingestion.run,
+    "ocr": ocr.run,
+    "killers": killers.run,
+    "memory": memory.run,
+    "pdf": pdf.run,
     "scale": scale.run,
     "freshness": freshness.run,
     "retrieval": retrieval.run,

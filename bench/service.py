@@ -41,19 +41,26 @@ class Client:
             raise SystemExit(f"{method} {path} answered {status}: {content[:500]!r}")
         return json.loads(content) if content else None
 
-    def upload(self, kb: str, files: dict[str, str]) -> str:
-        """Texts as files in one multipart request; returns the job's id."""
-        boundary = "youju-bench"
+    def upload(self, kb: str, files: dict[str, str] | dict[str, bytes]) -> str:
+        """Files in one multipart request; returns the job's id. Anything not taken ends the bench."""
+        status, content = self.offer(kb, files)
+        if status != 202 or any(item["status"] != "queued" for item in content["items"]):
+            raise SystemExit(f"an upload answered {status}: {content}")
+        return str(content["job_id"])
+
+    def offer(self, kb: str, files: dict[str, str] | dict[str, bytes]) -> tuple[int, Any]:
+        """Files in one multipart request; status and answer, whatever they are."""
+        boundary = "youju-bench-4bd1c2"
         head = '--{}\r\nContent-Disposition: form-data; name="files"; filename="{}"\r\n\r\n'
-        parts = [head.format(boundary, name).encode() + text.encode() + b"\r\n" for name, text in files.items()]
+        parts = [
+            head.format(boundary, name).encode() + (file.encode() if isinstance(file, str) else file) + b"\r\n"
+            for name, file in files.items()
+        ]
         body = b"".join(parts) + f"--{boundary}--\r\n".encode()
         headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
         self._connection.request("POST", f"/v1/knowledge-bases/{kb}/documents", body, headers)
         response = self._connection.getresponse()
-        content = json.loads(response.read())
-        if response.status != 202 or any(item["status"] != "queued" for item in content["items"]):
-            raise SystemExit(f"an upload answered {response.status}: {content}")
-        return str(content["job_id"])
+        return response.status, json.loads(response.read())
 
 
 class Running:
@@ -72,13 +79,14 @@ class Running:
 
 
 @contextmanager
-def serving(data: Path, workers: int) -> Iterator[Running]:
-    """`youju serve --no-auth` on a free loopback port, once it says that it is ready."""
+def serving(data: Path, workers: int, **settings: object) -> Iterator[Running]:
+    """`youju serve --no-auth` on a free loopback port with these settings, once it says that it is ready."""
     port = free_port()
     command = [sys.executable, "-m", "rag_service", "serve", "--data", str(data), "--port", str(port)]
     command += ["--no-auth", "--workers", str(workers)]
     begun = time.perf_counter()
-    process = subprocess.Popen(command, env={**os.environ, "PYTHONDONTWRITEBYTECODE": ""})
+    environment = {f"YOUJU_{name.upper()}": str(value) for name, value in settings.items()}
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "", **environment})
     try:
         _wait_until_ready(process, port)
         yield Running(process, port, time.perf_counter() - begun)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 from ingest.compactor import Compactor, clear_leftovers
 from ingest.embedding import EmbeddingProcess
@@ -21,6 +21,7 @@ from rag_service.db.jobs import Jobs
 from rag_service.db.knowledge_bases import KnowledgeBases
 from rag_service.db.publication import Publisher
 from rag_service.db.sessions import Database
+from rag_service.db.workers import Workers
 from rag_service.index.rebuild import Rebuilder
 from rag_service.inference.use_multilingual import UseMultilingual, UseMultilingualTokens
 
@@ -63,14 +64,22 @@ def open_ingestion(settings: Settings) -> Ingestion:
     clear_leftovers(documents, blobs, feed, index_root)
     # Both loaded with the first document: an idle worker costs little memory.
     tokens, embedder = cache(UseMultilingualTokens), EmbeddingProcess()
-    sandbox = Sandbox(ParseLimits(wall_seconds=settings.parse_seconds, memory_bytes=settings.parse_memory_bytes))
-    pipeline = Pipeline(blobs, sandbox, tokens, embedder, Publisher(database, UseMultilingual.name))
+    sandbox = Sandbox(
+        ParseLimits(
+            wall_seconds=settings.parse_seconds,
+            scan_seconds=settings.scan_seconds,
+            memory_bytes=settings.parse_memory_bytes,
+            ocr=settings.ocr == "auto",
+        )
+    )
+    publisher = Publisher(database, UseMultilingual.name, partial(documents.collect, remove=blobs.remove))
+    pipeline = Pipeline(blobs, sandbox, tokens, embedder, publisher)
     rebuilder = Rebuilder(index_root, feed, feed, UseMultilingual.name, UseMultilingual.dimensions)
     return Ingestion(
         database=database,
         sandbox=sandbox,
         embedder=embedder,
-        worker=Worker(Jobs(database), pipeline, settings.lease_seconds),
+        worker=Worker(Jobs(database), Workers(database), pipeline, settings.lease_seconds, settings.parse_at_once),
         compactor=Compactor(
             KnowledgeBases(database, UseMultilingual.name), feed, rebuilder, settings.compact_after_chunks
         ),

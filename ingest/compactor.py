@@ -7,6 +7,7 @@ import threading
 import time
 from pathlib import Path
 
+from rag_service import failpoints
 from rag_service.blobs import BlobStore
 from rag_service.db.documents import Documents
 from rag_service.db.feed import SqlChangeFeed
@@ -79,6 +80,7 @@ def clear_leftovers(documents: Documents, blobs: BlobStore, feed: SqlChangeFeed,
     for sha256 in blobs.all():
         if sha256 not in in_use:
             documents.collect(sha256, blobs.remove)
+            failpoints.reach("recover.bytes-removed")
     blobs.clear_incoming()
     oldest = time.time() - _RESERVED_SECONDS
     named = {(segment.knowledge_base_id, segment.id) for segment in feed.segments()}
@@ -86,3 +88,4 @@ def clear_leftovers(documents: Documents, blobs: BlobStore, feed: SqlChangeFeed,
         # A younger one may be another process's, about to be named.
         if folder.modified_at < oldest and (folder.knowledge_base_id, folder.name) not in named:
             segments.remove(index_root, folder.knowledge_base_id, folder.name)
+            failpoints.reach("recover.segment-removed")

@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import resource
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, NoReturn
 
-from ingest.parse_protocol import LENGTH_BYTES, ParseLimits, encode_document, encode_failure
-from ingest.parsers.registry import parser_for
+from PIL.Image import Image
+
+from ingest.parse_protocol import LENGTH_BYTES, LOADED_OCR, READS_PICTURE, ParseLimits, encode_document, encode_failure
+from ingest.parsers import ocr
+from ingest.parsers.ocr import OcrLine
+from ingest.parsers.pdf_scans import Reader
+from ingest.parsers.registry import READER, parser_for
 from rag_service.errors import ParseFailed
 from rag_service.media_types import TEXT
 
@@ -26,6 +33,8 @@ _FRESH_CPU_SECONDS = 0.5
 _FRESH_RSS_KILOBYTES = 150_000
 _OPEN_FILES = 64
 _DESCRIPTORS = 65_536
+_NICENESS = 5
+_OOM_FIRST = "1000"
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -55,16 +64,34 @@ def _answer(answer: _Answer, work: socket.socket, file: int, channel: int) -> bo
     """Whether this process has offered itself for another."""
     with socket.socket(fileno=channel) as connection:
         media_type = connection.makefile("rb").read().decode()
+        born_with_ocr = ocr.is_loaded()
         with answer:
             with open(file, "rb") as stream:
                 data = stream.read()
-            answer.give(encode_document(parser_for(media_type).parse(data)))
+            answer.give(encode_document(parser_for(media_type, _reader(work, answer.limits)).parse(data)))
         again = media_type == TEXT and _is_fresh()
         if again:
             # Before the answer: once that is read, the zygote may be told to let go of this parse.
             work.send(b"\0")
+        elif ocr.is_loaded() and not born_with_ocr:
+            work.send(LOADED_OCR)
         connection.sendall(len(answer.body).to_bytes(LENGTH_BYTES, "big") + answer.body)
     return again
+
+
+def _reader(work: socket.socket, limits: ParseLimits) -> Reader | None:
+    """What reads pictures; each one starts the clocks anew, so that a scan of many pages is not taken for a hang."""
+    if READER is None or not limits.ocr:
+        return None
+    read = READER
+
+    def read_with_time(image: Image) -> Sequence[OcrLine]:
+        work.send(READS_PICTURE)
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        _set(resource.RLIMIT_CPU, math.ceil(used.ru_utime + used.ru_stime) + limits.cpu, limits.most_cpu)
+        return read(image)
+
+    return read_with_time
 
 
 def _is_fresh() -> bool:
@@ -80,14 +107,14 @@ class _Answer:
     """
 
     def __init__(self, limits: ParseLimits) -> None:
-        self._limits = limits
+        self.limits = limits
         self._no_memory = encode_failure(
             "memory-limit", "parsing needed too much memory", {"limit_bytes": limits.memory_bytes}
         )
         self.body = b""
 
     def give(self, body: bytes) -> None:
-        limit = self._limits.output_bytes
+        limit = self.limits.output_bytes
         if len(body) > limit:
             raise ParseFailed("output-limit", "the document's text is too long", limit_bytes=limit)
         self.body = body
@@ -109,8 +136,11 @@ class _Answer:
 
 
 def _detach(zygote: int, keep: int) -> None:
-    """An own session, no descriptor but one, silence, and death together with the zygote."""
-    os.setsid()
+    """An own group, no descriptor but one, silence, last in every queue, and death together with the zygote."""
+    # Not a session: Linux shares the processors out between sessions first, and niceness counts only within one.
+    os.setpgid(0, 0)
+    os.nice(_NICENESS)
+    _be_the_first_to_go()
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if _LIBC is not None:
@@ -124,12 +154,20 @@ def _detach(zygote: int, keep: int) -> None:
     os.closerange(keep + 1, _DESCRIPTORS)
 
 
+def _be_the_first_to_go() -> None:
+    """When the machine is out of memory: several parses may swell at once, and the worker is worth more than any."""
+    adjustment = Path("/proc/self/oom_score_adj")
+    # Not every system has it or lets it be written; none lets it do harm.
+    with contextlib.suppress(OSError):
+        adjustment.write_text(_OOM_FIRST)
+
+
 def _limit(limits: ParseLimits) -> None:
     sys.dont_write_bytecode = True
     _set(resource.RLIMIT_CORE, 0)
     _set(resource.RLIMIT_FSIZE, 0)
     _set(resource.RLIMIT_NOFILE, _OPEN_FILES)
-    _set(resource.RLIMIT_CPU, limits.cpu, limits.cpu + 2)
+    _set(resource.RLIMIT_CPU, limits.cpu, limits.most_cpu)
     _set(resource.RLIMIT_AS, _address_space() + limits.memory_bytes)
 
 

@@ -17,6 +17,13 @@ from rag_service.types import Block, BlockKind, ParsedDocument
 
 LENGTH_BYTES = 8
 """Before an answer: its length, big-endian."""
+READY, READY_WITHOUT_NETWORK = b"r", b"n"
+"""What a zygote says once parses can begin; the second where it could leave the network behind."""
+LOADED_OCR = b"o"
+"""What a child tells the zygote once it has had to load the engine itself: the next ones had better be born with it."""
+
+READS_PICTURE = b"p"
+"""What a child tells the zygote before it reads a picture, or a scanned page: its wall time starts anew."""
 
 _KINDS = frozenset(get_args(BlockKind))
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -27,15 +34,31 @@ class ParseLimits:
     """What one parse may use. `memory_bytes` is address space beyond what the idle process has."""
 
     wall_seconds: float = 120.0
+    slice_seconds: float = 1.0
+    """After this much wall time a parse steps back behind the others: its priority is lowered once more."""
     cpu_seconds: int | None = None
     """As many as `wall_seconds` when not given: then the wall time ends a parse first."""
+    scan_seconds: float = 3_600.0
+    """Wall time of a parse that reads pictures, all of them together; `wall_seconds` is then for each."""
     memory_bytes: int = 2_000_000_000
     output_bytes: int = 64 * 1024 * 1024
+    ocr: bool = True
+    """Whether pictures may be read, where `[ocr]` is installed."""
 
     @property
     def cpu(self) -> int:
         """Seconds of CPU time in force."""
         return self.cpu_seconds if self.cpu_seconds is not None else math.ceil(self.wall_seconds)
+
+    @property
+    def most_cpu(self) -> int:
+        """Seconds of CPU time that a parse may never pass: those of reading pictures where it may do that."""
+        return max(self.cpu + 2, math.ceil(self.scan_seconds) if self.ocr else 0)
+
+    @property
+    def most_seconds(self) -> float:
+        """Wall time after which a parse has ended in any case."""
+        return max(self.wall_seconds, self.scan_seconds if self.ocr else 0.0)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

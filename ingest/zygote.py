@@ -1,6 +1,7 @@
 """A small process with the parsers loaded, which forks one child per parse: `python -m ingest.zygote FD LIMITS`.
 
-It is single-threaded and parses nothing itself. Over its socket it gets one byte with three descriptors per parse: the
+It is single-threaded and parses nothing itself. Where the system lets it, it leaves the network behind before anything
+is parsed. Over its socket it says by one byte that it is ready, and gets one byte with three descriptors per parse: the
 file, the channel (media type in, answer out; the child's alone) and the status pipe, on which it tells how the child
 ended. It kills a child's process group when its time is up, or when the sandbox lets go of the status pipe; when the
 socket closes it kills all and ends.
@@ -11,26 +12,38 @@ A child that offers itself for another parse (see `ingest.parse_child`) waits fo
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import os
+import resource
 import select
 import signal
 import socket
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from ingest import parse_child
-from ingest.parse_protocol import ParseLimits
+from ingest.parse_protocol import LOADED_OCR, READS_PICTURE, READY, READY_WITHOUT_NETWORK, ParseLimits
+from ingest.parsers import ocr
 
+_MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
 _ORPHAN_CHECK_SECONDS = 1.0
 _MOST_WAITING = 4
+_SESSION_NICENESS = "5"
+_STEPPED_BACK_NICENESS = 10
+_CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 @dataclass(slots=True)
 class _Parse:
     status: int
+    steps_back_at: float
     deadline: float
+    over_at: float
+    stepped_back: bool = False
     timed_out: bool = False
     abandoned: bool = False
 
@@ -41,6 +54,7 @@ class Zygote:
         self._limits = limits
         self._pid = os.getpid()
         self._parent = os.getppid()
+        self._idle_bytes = _resident_bytes()
         self._parses: dict[int, _Parse] = {}
         self._poll = select.poll()
         self._poll.register(requests, select.POLLIN)
@@ -49,6 +63,10 @@ class Zygote:
         self._waiting: list[int] = []
         self._child_ended = _wake_on_sigchld()
         self._poll.register(self._child_ended, select.POLLIN)
+
+    def tell_ready(self, *, has_network: bool) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            self._requests.send(READY if has_network else READY_WITHOUT_NETWORK)
 
     def serve(self) -> None:
         """Until the sandbox is gone: its socket closed, or, should a fork of it hold that open, its process ended.
@@ -68,6 +86,7 @@ class Zygote:
             if self._requests.fileno() in ready and not self._accept():
                 return
             self._reap()
+            self._step_back()
             self._kill_late()
 
     def kill_all(self) -> None:
@@ -76,8 +95,9 @@ class Zygote:
 
     def _wait_seconds(self) -> float:
         now = time.monotonic()
-        running = [parse.deadline for parse in self._parses.values() if not parse.timed_out]
-        return max(0.0, min([_ORPHAN_CHECK_SECONDS, *(deadline - now for deadline in running)]))
+        running = [parse for parse in self._parses.values() if not parse.timed_out]
+        ends = [parse.deadline if parse.stepped_back else min(parse.steps_back_at, parse.deadline) for parse in running]
+        return max(0.0, min([_ORPHAN_CHECK_SECONDS, *(end - now for end in ends)]))
 
     def _accept(self) -> bool:
         """Take one request; False when the sandbox has closed its end."""
@@ -86,7 +106,10 @@ class Zygote:
             return False
         file, channel, status = descriptors
         pid = self._hand_over(file, channel)
-        self._parses[pid] = _Parse(status, time.monotonic() + self._limits.wall_seconds)
+        now = time.monotonic()
+        self._parses[pid] = _Parse(
+            status, now + self._limits.slice_seconds, now + self._limits.wall_seconds, now + self._limits.most_seconds
+        )
         # Nothing is awaited but the error condition of a pipe whose reader has gone.
         self._poll.register(status, 0)
         return True
@@ -122,15 +145,23 @@ class Zygote:
         if not offered:
             self._poll.unregister(work)
             return
+        if offered == LOADED_OCR:
+            ocr.load()
+            return
         parse = self._parses.get(pid)
         if parse is None or parse.abandoned or parse.timed_out:
+            return
+        if offered == READS_PICTURE:
+            parse.deadline = min(time.monotonic() + self._limits.wall_seconds, parse.over_at)
             return
         del self._parses[pid]
         self._poll.unregister(parse.status)
         os.close(parse.status)
-        self._waiting.append(pid)
-        if len(self._waiting) > _MOST_WAITING:
-            self._children[self._waiting.pop()].shutdown(socket.SHUT_RDWR)
+        if parse.stepped_back or len(self._waiting) >= _MOST_WAITING:
+            # A priority once lowered is not raised again.
+            self._children[pid].shutdown(socket.SHUT_RDWR)
+        else:
+            self._waiting.append(pid)
 
     def _reap(self) -> None:
         while True:
@@ -143,14 +174,14 @@ class Zygote:
             pid = ended.si_pid
             # Whatever the child started goes too, while the id of its group is still taken.
             _kill_group(pid)
-            status = os.waitpid(pid, 0)[1]
+            _, status, used = os.wait4(pid, 0)
             parse = self._parses.pop(pid, None)
             self._forget(pid)
             if parse is None:
                 continue
             if not parse.abandoned:
                 self._poll.unregister(parse.status)
-            _tell(parse, os.waitstatus_to_exitcode(status))
+            _tell(parse, os.waitstatus_to_exitcode(status), used.ru_maxrss * _MAXRSS_BYTES - self._idle_bytes)
             os.close(parse.status)
 
     def _forget(self, pid: int) -> None:
@@ -158,6 +189,15 @@ class Zygote:
             self._poll.unregister(work)
         if pid in self._waiting:
             self._waiting.remove(pid)
+
+    def _step_back(self) -> None:
+        now = time.monotonic()
+        for pid, parse in self._parses.items():
+            if now >= parse.steps_back_at and not parse.stepped_back:
+                parse.stepped_back = True
+                # It may have ended just now.
+                with contextlib.suppress(ProcessLookupError):
+                    os.setpriority(os.PRIO_PROCESS, pid, _STEPPED_BACK_NICENESS)
 
     def _kill_late(self) -> None:
         now = time.monotonic()
@@ -184,11 +224,17 @@ def _wake_on_sigchld() -> int:
     return reader
 
 
-def _tell(parse: _Parse, exit_code: int) -> None:
-    """`timeout`, `exit N` or `signal N`; nobody may be listening any more."""
-    ending = f"signal {-exit_code}" if exit_code < 0 else f"exit {exit_code}"
+def _resident_bytes() -> int:
+    """In memory now; 0 where /proc does not tell. Not getrusage, whose peak may be that of the process before exec."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[1]) * resource.getpagesize() if statm.exists() else 0
+
+
+def _tell(parse: _Parse, exit_code: int, peak_bytes: int) -> None:
+    """`timeout`, `exit` or `signal`, its number, and what memory the child needed at most; nobody may be listening."""
+    how = "timeout" if parse.timed_out else "signal" if exit_code < 0 else "exit"
     with contextlib.suppress(BrokenPipeError):
-        os.write(parse.status, b"timeout" if parse.timed_out else ending.encode())
+        os.write(parse.status, f"{how} {abs(exit_code)} {peak_bytes}".encode())
 
 
 def _kill_group(pid: int) -> None:
@@ -199,11 +245,33 @@ def _kill_group(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
+def _give_way_as_a_session() -> None:
+    """See `sched_autogroup_enabled`: where it is on, sessions share the processors by this number."""
+    autogroup = Path("/proc/self/autogroup")
+    # Where there is none, or it may not be changed just now, each child's own niceness is what is left.
+    with contextlib.suppress(OSError):
+        if autogroup.exists():
+            autogroup.write_text(_SESSION_NICENESS)
+
+
+def _leave_the_network() -> bool:
+    """Whether this process now has a network of its own, with nothing in it: not even the loopback is up.
+
+    Root may do that; others, where user namespaces are on, as root of one: they must have a single thread.
+    """
+    if _LIBC is None:
+        return False
+    return any(_LIBC.unshare(flags) == 0 for flags in (_CLONE_NEWNET, _CLONE_NEWUSER | _CLONE_NEWNET))
+
+
 def main() -> None:
+    _give_way_as_a_session()
+    has_network = not _leave_the_network()
     zygote = Zygote(socket.socket(fileno=int(sys.argv[1])), ParseLimits.from_json(sys.argv[2]))
     # What is loaded now is never freed: keeping the collector off it keeps the pages shared with the children.
     gc.collect()
     gc.freeze()
+    zygote.tell_ready(has_network=has_network)
     try:
         zygote.serve()
     finally:

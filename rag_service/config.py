@@ -69,6 +69,7 @@ class Settings(BaseSettings):
     max_concurrent_questions: int = Field(256, ge=1, description="Questions under way at once; one more: 503.")
     lease_seconds: float = Field(60.0, gt=0, description="How long a silent worker keeps a document.")
     parse_seconds: float = Field(120.0, gt=0, description="Wall time one document may take to parse.")
+    scan_seconds: float = Field(3_600.0, gt=0, description="Wall time one document of pictures may take to read.")
     parse_memory_bytes: int = Field(2_000_000_000, ge=200_000_000, description="Address space of a parse.")
     parse_at_once: int = Field(4, ge=1, le=64, description="Documents of one worker being parsed at once.")
     ocr: Literal["auto", "off"] = Field("auto", description="Read images and scanned pages where [ocr] is installed.")

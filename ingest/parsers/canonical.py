@@ -11,7 +11,7 @@ from rag_service.types import Block, BlockKind, ParsedDocument
 # joiner, byte order mark, lone surrogates (not storable as UTF-8), non-characters.
 _DROPPED = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u00ad\u200b\u2060\ufeff\ud800-\udfff\ufffe\uffff]")
 _LINE_END = re.compile("\r\n|[\r\x0b\x0c\x85\u2028\u2029]")
-_TRAILING = re.compile(r"[^\S\n]+$", re.MULTILINE)
+_TRAILING = re.compile(r"(?<![^\S\n])[^\S\n]++$", re.MULTILINE)
 _WORD = re.compile(r"[^\s|:\-]")
 _BLANK_LINES = re.compile(r"\n{3,}")
 
@@ -28,6 +28,11 @@ class CanonicalText:
         self._parts: list[str] = []
         self._blocks: list[Block] = []
         self._length = 0
+
+    @property
+    def length(self) -> int:
+        """Characters so far."""
+        return self._length
 
     def add(self, kind: BlockKind, text: str, *, page: int | None = None, level: int | None = None) -> None:
         """Append one block; one of white space alone, or a table of empty cells, is left out."""

@@ -1,19 +1,19 @@
-"""Bytes to text: Unicode by its marks, the Chinese encodings by their statistics, others by charset-normalizer.
-
-GB18030 and Big5 share most byte pairs, so a wrong guess decodes without an error into other characters. Both
-standards put their everyday characters in a first plane: GB 2312 level 1 (3,755) and Big5 level 1 (5,401). Text read
-in its own encoding lies almost wholly there, read in the other it does not, and the hundred commonest characters
-(two fifths of any running Chinese text) decide what is left.
-"""
+"""Bytes to text with a stated confidence: Unicode by its marks, others by how much they read like a language."""
 
 from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import charset_normalizer
 
+from ingest.parsers import mojibake, scripts
 from rag_service.errors import ParseFailed
+
+FLOOR = 0.5
+"""Confidence below which no reading is believed."""
 
 _BOMS: tuple[tuple[bytes, str], ...] = (
     (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark is a prefix of it
@@ -22,96 +22,122 @@ _BOMS: tuple[tuple[bytes, str], ...] = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_COMMONEST = frozenset(
-    "的一是不了在人有我他这个们中来上大为和国地到以说时要就出会可也你对生能而子那得于着下自之年过发后作里用道行所然家种事"
-    "成方多经么去法学如都同现当没动面起看定天分还进好小部其些主样理心本前开但因只从想实日军者意无力它与长把机十民第公此"
-    "這個們來為國說時會對於過發後裡經麼學現當沒動還進樣開從實軍無與長機請問們臺灣電話"
-)
-_HAN = "\u3400-\u4dbf\u4e00-\u9fff"
-_PLAIN = re.compile(rf"[\t\n\r -~{_HAN}\u3000-\u303f\uff00-\uffef\u2010-\u2027]")
-_MOJIBAKE = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f\ufffd]|锟斤拷")
-_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
-_NEIGHBOURS = (
-    ("shift_jis", re.compile("[\u3041-\u30ff]"), 0.3),
-    ("euc_jp", re.compile("[\u3041-\u30ff]"), 0.3),
-    ("euc_kr", re.compile("[\uac00-\ud7a3]"), 0.95),
-)
-_WESTERN = re.compile(r"(?<=[A-Za-z])[ß-öø-ÿ]|[ÀÂÇÈÉÊÎÔÖØÙÛÜÄÅÆÁÍÓÚÑß-öø-ÿœŒ](?=[A-Za-z])|[‘’“”–—…•€£§©®°«»·™\xa0¿¡à]")
+_CHINESE = ("gb18030", "big5hkscs")
 _ENOUGH = 0.62
-"""Score from which a Chinese reading is believed. Measured on CMRC (simplified) and DRCD (traditional) passages of 100
-characters: own encoding .86 at the first percentile, the other .59 at the ninety-ninth."""
+_WIDE_PLAIN = re.compile(rf"[\t\n\r -~{scripts.HAN}{scripts.KANA}А-яЁё\u3000-\u303f\uff00-\uffef\u2010-\u2027]")
+_WESTERN = re.compile(
+    r"(?<=[A-Za-z])[ß-öø-ÿ]|[ÀÂÇÈÉÊÎÔÖØÙÛÜÄÅÆÁÍÓÚÑß-öø-ÿœŒ](?=[A-Za-z])|[‘’“”–—…•€£§©®°«»·™\xa0¿¡à±²³×÷¼½¾µ]"
+)
+_HIGH_PAIR = re.compile(rb"[\x80-\xff]{2}")
+_CODE_PAGES = ["cp1250", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp1258", "cp874", "iso8859_2", "cp437"]
+"""What is guessed among when nothing else fits: alphabets of one byte a letter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    text: str
+    encoding: str
+    confidence: float
+    """From `FLOOR` to 1 (a byte order mark, or ASCII). Of a reading by content, how much it reads like its language."""
 
 
 def decode(data: bytes, declared: str | None = None) -> str:
-    """The text of `data`. A byte order mark decides, then `declared` (a charset label, as HTML has), then content.
+    """The text of `data`, as `read` finds it."""
+    return read(data, declared).text
 
-    Raises ParseFailed("encoding") when no reading is believable or the text was already damaged, ("empty") for no
-    bytes.
+
+def read(data: bytes, declared: str | None = None) -> Decoded:
+    """The text of `data`. A byte order mark decides, then UTF-8, then `declared` (a charset label), then content.
+
+    Raises ParseFailed("encoding") with the best reading's `encoding` and `confidence` when no reading is believable
+    or the text was already damaged, ("empty") for no bytes.
     """
     if not data.strip(b"\x00 \t\r\n"):
         raise ParseFailed("empty", "the file is empty")
+    best = max(_readings(data, declared), key=lambda reading: reading.confidence, default=None)
+    if best is None:
+        raise ParseFailed("encoding", "the text's encoding could not be told", confidence=0.0)
+    if best.confidence < FLOOR:
+        raise ParseFailed(
+            "encoding",
+            f"the text is most likely {best.encoding}, but not likely enough",
+            encoding=best.encoding,
+            confidence=round(best.confidence, 2),
+        )
+    return _undamaged(best)
+
+
+def _undamaged(reading: Decoded) -> Decoded:
+    damage = mojibake.damage(reading.text)
+    if damage > mojibake.DAMAGED:
+        raise ParseFailed(
+            "encoding",
+            f"the text, read as {reading.encoding}, was decoded wrongly before it was saved, or is no text",
+            encoding=reading.encoding,
+            confidence=round(reading.confidence * (1 - damage), 2),
+        )
+    return Decoded(reading.text.removeprefix("\ufeff"), reading.encoding, reading.confidence)
+
+
+def _readings(data: bytes, declared: str | None) -> Iterator[Decoded]:
+    """Readings of `data`; none follow one that is beyond doubt."""
     for mark, encoding in _BOMS:
         if data.startswith(mark):
-            return _checked(data.decode(encoding, "replace"), encoding)
-    if declared is not None and (text := _as_declared(data, declared)) is not None:
-        return text
-    return _checked(*_by_content(data))
+            yield Decoded(data.decode(encoding, "replace"), encoding, 1.0)
+            return
+    for certain in (_escaped, _utf16_without_mark, _utf8):
+        if (reading := certain(data)) is not None:
+            yield reading
+            return
+    if declared is not None and (told := _as_declared(data, declared)) is not None:
+        yield told
+        return
+    for likely in (_lone_signs, _neighbour, _chinese, _japanese, _western, _russian, _traditional):
+        if (reading := likely(data)) is not None and reading.confidence >= FLOOR:
+            yield reading
+            return
+    yield from _guesses(data)
 
 
-def _as_declared(data: bytes, label: str) -> str | None:
-    """The text in a declared charset, or None where the label is unknown, untrue, or says too little to trust."""
+# --- Unicode
+
+
+def _utf8(data: bytes) -> Decoded | None:
     try:
-        name = codecs.lookup(label.strip()).name
-    except LookupError:
-        return None
-    # A single-byte charset accepts everything, and UTF-16 cannot be told by an ASCII label inside the text.
-    if name.startswith(("iso8859", "cp125", "ascii", "latin", "utf-16", "utf-32")):
-        return None
-    # As browsers do (WHATWG Encoding): the labels mean their supersets.
-    name = {"gb2312": "gb18030", "gbk": "gb18030", "big5": "big5hkscs"}.get(name, name)
-    try:
-        text = data.decode(name, "replace")
-    except (LookupError, UnicodeError):
-        # Python also knows codecs that are no charset: `hex`, `undefined`.
-        return None
-    return None if _is_damaged(text) else text
-
-
-def _by_content(data: bytes) -> tuple[str, str]:
-    """Text and the encoding it was read in."""
-    if (wide := _utf16_without_mark(data)) is not None:
-        return data.decode(wide, "replace"), wide
-    if (text := _utf8(data)) is not None:
-        return text, "utf-8"
-    encoding = _neighbour(data) or _chinese(data) or _western(data) or _guessed(data)
-    return data.decode(encoding, "replace"), encoding
-
-
-def _utf8(data: bytes) -> str | None:
-    try:
-        return data.decode("utf-8")
+        text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        begun = any(byte > 0x7F for byte in data[: error.start])
-        if begun and error.reason == "unexpected end of data":
-            raise ParseFailed("encoding", "the UTF-8 text ends in the middle of a character") from error
+        return _nearly_utf8(data, error)
+    if text.isascii():
+        return Decoded(text, "utf-8", 1.0)
+    # Short GBK words ("联通") are sometimes valid UTF-8 as well, of two-byte characters that make no word.
+    if max(text) < "\u0800" and scripts.foreign(text) <= 8 and scripts.alphabetic(text) < FLOOR <= _best_chinese(data):
+        return None
+    return Decoded(text, "utf-8", 0.99)
+
+
+def _nearly_utf8(data: bytes, error: UnicodeDecodeError) -> Decoded | None:
+    begun = not data[: error.start].isascii()
+    if begun and error.reason == "unexpected end of data":
+        detail = "the UTF-8 text ends in the middle of a character"
+        raise ParseFailed("encoding", detail, encoding="utf-8", confidence=0.0) from error
     # Chance makes few valid multi-byte characters: a text full of them with hardly a broken one is UTF-8.
     text = data.decode("utf-8", "replace")
-    many = sum(character > "\x7f" for character in text) > 20 * text.count("\ufffd")
-    return text if many and not _is_damaged(text) else None
+    many = scripts.foreign(text) > 20 * text.count("\ufffd")
+    return Decoded(text, "utf-8", 0.9) if many and mojibake.damage(text) <= mojibake.DAMAGED else None
 
 
-def _utf16_without_mark(data: bytes) -> str | None:
-    """Plain UTF-16: ASCII as NUL-padded pairs, or almost nothing but Han, ASCII and their punctuation."""
+def _utf16_without_mark(data: bytes) -> Decoded | None:
+    """Plain UTF-16: ASCII as NUL-padded pairs, or almost nothing but letters of the known scripts."""
     sample = data[: min(4096, len(data) - len(data) % 2)]
     if b"\x00" not in sample and _is_utf8(sample):
         return None
     for encoding in ("utf-16-le", "utf-16-be"):
         text = sample.decode(encoding, "replace")
-        plain = len(_PLAIN.findall(text)) >= 0.95 * len(text)
+        plain = len(_WIDE_PLAIN.findall(text)) / len(text) if text else 0.0
         # Two ASCII letters also make a Han character, but seldom a common one.
-        familiar = sum(c in _COMMONEST or c.isascii() for c in text)
-        if text and plain and familiar >= 0.1 * len(text):
-            return encoding
+        familiar = sum(c in scripts.COMMONEST_HAN or c.isascii() or "\u3041" <= c <= "\u3096" for c in text)
+        if plain >= 0.95 and familiar >= 0.1 * len(text):
+            return Decoded(data.decode(encoding, "replace"), encoding, round(plain, 2))
     return None
 
 
@@ -125,74 +151,138 @@ def _is_utf8(sample: bytes) -> bool:
 
 def _beginning(data: bytes, encoding: str) -> str:
     """Up to 64 KiB decoded strictly, a character cut off at the end left out; raises UnicodeDecodeError."""
-    return codecs.getincrementaldecoder(encoding)().decode(data[:65_536])
+    return codecs.getincrementaldecoder(encoding)().decode(scripts.sample(data))
 
 
-def _neighbour(data: bytes) -> str | None:
+def _escaped(data: bytes) -> Decoded | None:
+    """ISO-2022-JP, the seven-bit encoding of Japanese mail, which says itself by its escapes."""
+    if b"\x1b$" not in data or not data.isascii():
+        return None
+    try:
+        return Decoded(data.decode("iso2022_jp_2"), "iso2022_jp_2", 0.99)
+    except UnicodeDecodeError:
+        return None
+
+
+# --- declared
+
+
+def _as_declared(data: bytes, label: str) -> Decoded | None:
+    """The text in a declared charset, or None where the label is unknown, untrue, or says too little to trust."""
+    try:
+        name = codecs.lookup(label.strip()).name
+    except LookupError:
+        return None
+    # The Latin ones accept everything, and UTF-16 cannot be told by an ASCII label inside the text.
+    if name.startswith(("iso8859-1", "cp1252", "ascii", "latin", "utf-16", "utf-32")):
+        return None
+    # As browsers do (WHATWG Encoding): the labels mean their supersets.
+    supersets = {"gb2312": "gb18030", "gbk": "gb18030", "big5": "big5hkscs", "shift_jis": "cp932", "euc_kr": "cp949"}
+    name = supersets.get(name, name)
+    try:
+        text = data.decode(name, "replace")
+    except (LookupError, UnicodeError):
+        # Python also knows codecs that are no charset: `hex`, `undefined`.
+        return None
+    return Decoded(text, name, 0.9) if _is_likely(data, text, name) else None
+
+
+def _is_likely(data: bytes, text: str, name: str) -> bool:
+    """Whether nothing speaks against a declared charset."""
+    if mojibake.damage(text) > mojibake.DAMAGED:
+        return False
+    if name in _CHINESE:
+        score = scripts.chinese(data, name)
+        return score >= _ENOUGH or score >= max(scripts.chinese(data, other) for other in _CHINESE)
+    single_byte = name.startswith(("cp125", "iso8859", "koi8", "cp866", "cp874", "mac"))
+    return not single_byte or scripts.alphabetic(text) >= 0.8
+
+
+# --- by content
+
+
+def _neighbour(data: bytes) -> Decoded | None:
     """Japanese and Korean, which mostly decode as Chinese too: told by a text full of kana or Hangul."""
-    for encoding, script, share in _NEIGHBOURS:
-        try:
-            foreign = _NOT_ASCII.findall(_beginning(data, encoding))
-        except UnicodeDecodeError:
-            continue
-        if len(foreign) >= 8 and len(script.findall("".join(foreign))) >= share * len(foreign):
-            return encoding
-    return None
+    for encoding in ("cp932", "euc_jp"):
+        text = _strictly(data, encoding)
+        if text is not None and scripts.foreign(text) >= 8 and scripts.share(text, scripts.KANA) >= 0.3:
+            return Decoded(data.decode(encoding, "replace"), encoding, round(scripts.japanese(text), 2))
+    text = _strictly(data, "cp949")
+    if text is None or scripts.foreign(text) < 4:
+        return None
+    hangul = scripts.share(text, scripts.HANGUL + "·‘’“”")
+    as_chinese = scripts.sample(data).decode("gb18030", "replace")
+    common = sum(c in scripts.COMMONEST_HANGUL for c in text) > sum(c in scripts.COMMONEST_HAN for c in as_chinese)
+    return Decoded(data.decode("cp949", "replace"), "cp949", round(hangul, 2)) if hangul >= 0.9 and common else None
 
 
-def _western(data: bytes) -> str | None:
-    """`cp1252` when what is not ASCII is Latin letters within words, and the punctuation of word processors."""
-    text = data[:65_536].decode("cp1252", "replace")
-    foreign = _NOT_ASCII.findall(text)
-    likely = len(_WESTERN.findall(text))
-    return "cp1252" if len(foreign) * 4 < len(text) and likely >= 0.95 * len(foreign) else None
+def _strictly(data: bytes, encoding: str) -> str | None:
+    try:
+        return _beginning(data, encoding)
+    except UnicodeDecodeError:
+        return None
 
 
-def _guessed(data: bytes) -> str:
-    guess = charset_normalizer.from_bytes(data[:65_536]).best()
-    if guess is None:
-        raise ParseFailed("encoding", "the text's encoding could not be told")
-    return guess.encoding
-
-
-def _chinese(data: bytes) -> str | None:
-    """`gb18030` or `big5hkscs`, whichever reads better, or None when neither reads as Chinese."""
-    scores = {"gb18030": _score(data, "gb18030"), "big5hkscs": _score(data, "big5hkscs")}
+def _chinese(data: bytes) -> Decoded | None:
+    """GB18030 or Big5, whichever reads better, or None when neither reads as Chinese."""
+    scores = {encoding: scripts.chinese(data, encoding) for encoding in _CHINESE}
     best = max(scores, key=lambda encoding: scores[encoding])
-    return best if scores[best] >= _ENOUGH else None
+    return _scored(data, best, scores[best]) if scores[best] >= _ENOUGH else None
 
 
-def _score(data: bytes, encoding: str) -> float:
-    """How well `data` reads as running Chinese in `encoding`: 1 for everyday characters only, 0 for none."""
-    text = data[:65_536].decode(encoding, "replace")
-    if text.count("\ufffd") * 200 > len(text):
-        return 0.0
-    plausible = total = 0.0
-    for run in re.findall(r"[^\x00-\x7f]+", text):
-        # A lone character among Latin letters is how an accented letter of a Western text reads.
-        weight = 1.0 if len(run) > 1 else 0.5
-        total += weight * len(run)
-        plausible += weight * sum(_plausibility(character, encoding) for character in run)
-    return plausible / total if total else 0.0
+def _best_chinese(data: bytes) -> float:
+    return max(scripts.chinese(data, encoding) for encoding in _CHINESE)
 
 
-def _plausibility(character: str, encoding: str) -> float:
-    if character in _COMMONEST:
-        return 1.0
-    code = character.encode(encoding, "replace")
-    if len(code) != 2:
-        return 0.3 if len(code) == 4 else 0.0
-    if encoding == "gb18030":
-        return 0.9 if code[1] >= 0xA1 and (0xB0 <= code[0] <= 0xD7 or code[0] in (0xA1, 0xA3)) else 0.0
-    return 0.9 if 0xA4 <= code[0] <= 0xC6 or code[0] in (0xA1, 0xA2) else 0.0
+def _japanese(data: bytes) -> Decoded | None:
+    """Kanji without kana, as in a list of names, where it does not read as Chinese."""
+    text = _strictly(data, "cp932")
+    score = 0.0 if text is None else scripts.japanese(text)
+    return _scored(data, "cp932", score) if score >= 0.8 else None
 
 
-def _checked(text: str, encoding: str) -> str:
-    if _is_damaged(text):
-        raise ParseFailed("encoding", f"the text is not readable as {encoding}", encoding=encoding)
-    return text.removeprefix("\ufeff")
+def _lone_signs(data: bytes) -> Decoded | None:
+    """English with a few Western signs ("100 °C"), none beside another, as Chinese hardly has any."""
+    return None if _HIGH_PAIR.search(scripts.sample(data)) else _cp1252(data)
 
 
-def _is_damaged(text: str) -> bool:
-    """More than one replacement or control character in a thousand: text that was decoded wrongly, here or before."""
-    return len(_MOJIBAKE.findall(text)) * 1000 > len(text)
+def _western(data: bytes) -> Decoded | None:
+    reading = _cp1252(data)
+    return reading if reading is not None and scripts.foreign(reading.text) * 4 < len(reading.text) else None
+
+
+def _cp1252(data: bytes) -> Decoded | None:
+    """Where what is not ASCII is Latin letters within words, and the punctuation of word processors."""
+    text = scripts.sample(data).decode("cp1252", "replace")
+    foreign = scripts.foreign(text)
+    likely = len(_WESTERN.findall(text))
+    return _scored(data, "cp1252", likely / foreign) if foreign and likely >= 0.95 * foreign else None
+
+
+def _russian(data: bytes) -> Decoded | None:
+    """The Cyrillic encodings, which differ in the order of letters and in which half the small ones lie."""
+    scores = {
+        encoding: scripts.russian(scripts.sample(data).decode(encoding, "replace"))
+        for encoding in ("cp1251", "koi8-r", "cp866", "iso8859-5")
+    }
+    best = max(scores, key=lambda encoding: scores[encoding])
+    return _scored(data, best, scores[best])
+
+
+def _traditional(data: bytes) -> Decoded | None:
+    score = scripts.traditional(data)
+    return _scored(data, "gb18030", score) if score >= 0.75 else None
+
+
+def _guesses(data: bytes) -> Iterator[Decoded]:
+    guess = charset_normalizer.from_bytes(scripts.sample(data), cp_isolation=_CODE_PAGES).best()
+    if guess is not None:
+        text = data.decode(guess.encoding, "replace")
+        yield Decoded(text, guess.encoding, round(scripts.alphabetic(text) * (1 - guess.chaos) * 0.8, 2))
+
+
+def _scored(data: bytes, encoding: str, score: float) -> Decoded:
+    """A score holds for a text, and for a few characters less."""
+    text = data.decode(encoding, "replace")
+    few = scripts.foreign(text)
+    return Decoded(text, encoding, round(score * (few + 1) / (few + 1.5), 2))

@@ -1,116 +1,326 @@
-"""Word documents: mammoth to HTML, equations to LaTeX by MarkItDown, from there as any HTML."""
+"""Word documents, with the numbers that Word writes before headings and list items.
+
+Headers and footers are left out, as running ones are in a PDF, and so are reviewers' comments: they speak about the
+document, and may contradict it. Footnotes and endnotes stand at the end under the marks that refer to them.
+"""
 
 from __future__ import annotations
 
-import io
-import re
-import zipfile
-import zlib
-from collections.abc import Iterator
-from typing import BinaryIO
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
-import mammoth  # type: ignore[import-untyped]
-
+from ingest.parsers import charts, docx_text, markdown_table, opc
 from ingest.parsers.canonical import CanonicalText
-from ingest.parsers.html import add_html
+from ingest.parsers.docx_numbering import Label, Numbering
+from ingest.parsers.docx_styles import Style, Styles, list_of, outline_level
+from ingest.parsers.opc import child, child_value, local, value
+from ingest.parsers.zip_container import Container, Limits
 from rag_service import media_types
 from rag_service.errors import ParseFailed
-from rag_service.types import ParsedDocument
+from rag_service.types import BlockKind, ParsedDocument
 
-INFLATED_LIMIT_BYTES = 512 * 1024 * 1024
-"""All parts together. Real documents with many pictures reach a few hundred MiB."""
-XML_LIMIT_BYTES = 64 * 1024 * 1024
-"""XML parts together: some ten thousand pages of text."""
-
-_ENCRYPTED_PACKAGE = "EncryptedPackage".encode("utf-16-le")
-_DTD = re.compile(rb"<!(?:DOCTYPE|ENTITY)", re.IGNORECASE)
-_STYLES = "p[style-name='Title'] => h1:fresh\np[style-name='Subtitle'] => p:fresh\n"
-_NO_IMAGE = mammoth.images.img_element(lambda image: {"src": ""})
-_PIECE_BYTES = 1 << 20
+_WORD = Container(
+    noun="a Word document",
+    required="[Content_Types].xml",
+    legacy="a legacy Word (.doc) file named .docx; save it as .docx",
+)
+_DEEPEST_HEADING = 6
+_HEADING_CHARACTERS = 200
+"""A longer heading is a clause that was given a heading's style for its number."""
 
 
 class DocxParser:
-    name = "docx/1"
+    name = "docx/2"
     media_types = (media_types.DOCX,)
-    suffixes = (".docx",)
+    suffixes = (".docx", ".docm")
 
-    def __init__(
-        self, inflated_limit_bytes: int = INFLATED_LIMIT_BYTES, xml_limit_bytes: int = XML_LIMIT_BYTES
-    ) -> None:
-        self._inflated_limit_bytes = inflated_limit_bytes
-        self._xml_limit_bytes = xml_limit_bytes
+    def __init__(self, limits: Limits | None = None) -> None:
+        self._limits = limits or Limits()
 
     def parse(self, data: bytes) -> ParsedDocument:
-        if not data.strip():
-            raise ParseFailed("empty", "the file is empty")
-        if data.startswith(media_types.OLE):
-            raise _wrapped(data)
-        has_equations = self._inspect(data)
+        if opc.STRICT in _WORD.inspect(data, self._limits, marks=(opc.STRICT,)):
+            data = opc.transitional(data)
+        package = opc.Package(data)
+        main, root = _main_part(package)
         canonical = CanonicalText()
-        add_html(canonical, _html(data, has_equations))
+        document = _Document(package, main)
+        for block in document.blocks(root):
+            canonical.add(block.kind, block.text, level=block.level)
         return canonical.document(self.name)
 
-    def _inspect(self, data: bytes) -> bool:
-        """Inflate every part once, counting, refusing DTDs; whether any part has equations.
 
-        The sizes a ZIP's directory gives are claims; what is counted is what comes out.
-        """
-        inflated = xml = 0
-        has_equations = False
-        for part, tail, piece in _inflate(data):
-            is_xml = part.endswith((".xml", ".rels"))
-            inflated += len(piece)
-            xml += len(piece) if is_xml else 0
-            self._check_sizes(inflated, xml)
-            if is_xml:
-                # UTF-16 parts show the same marks once their NULs are gone.
-                seen = (tail + piece).replace(b"\x00", b"")
-                if _DTD.search(seen):
-                    raise ParseFailed("xml-dtd", f"{part} declares a DTD", part=part)
-                has_equations = has_equations or b":oMath" in seen
-        return has_equations
-
-    def _check_sizes(self, inflated: int, xml: int) -> None:
-        for size, limit in ((xml, self._xml_limit_bytes), (inflated, self._inflated_limit_bytes)):
-            if size > limit:
-                raise ParseFailed("decompression-limit", "the document inflates to too much", limit_bytes=limit)
+def _main_part(package: opc.Package) -> tuple[str, opc.Element]:
+    for part in package.related("", "officeDocument"):
+        root = package.xml(part)
+        if root is not None and local(root) == "document":
+            return part, root
+    raise ParseFailed("broken", "a ZIP archive, but not a Word document")
 
 
-def _inflate(data: bytes) -> Iterator[tuple[str, bytes, bytes]]:
-    """Every part in pieces: its name, the end of the piece before, the piece."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            if "[Content_Types].xml" not in archive.namelist():
-                raise ParseFailed("broken", "a ZIP archive, but not a Word document")
-            for part in archive.infolist():
-                if part.flag_bits & 0x1:
-                    raise ParseFailed("encrypted", "the document is protected by a password")
-                yield from _pieces(archive, part)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        detail = f"the ZIP archive is damaged: {error}"
-        raise ParseFailed("broken", detail, error=type(error).__name__) from error
+@dataclass(frozen=True, slots=True)
+class _Block:
+    kind: BlockKind
+    text: str
+    level: int | None = None
 
 
-def _pieces(archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> Iterator[tuple[str, bytes, bytes]]:
-    tail = b""
-    with archive.open(part) as stream:
-        while piece := stream.read(_PIECE_BYTES):
-            yield part.filename, tail, piece
-            tail = piece[-32:]
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """A paragraph on its way into a block: items that follow one another become one list, lines of code one block."""
+
+    kind: BlockKind
+    text: str
+    level: int = 0
 
 
-def _html(data: bytes, has_equations: bool) -> str:
-    source: BinaryIO = io.BytesIO(data)
-    if has_equations:
-        # MarkItDown takes .3 s and 40 MiB to import (it loads a model runtime): only in the child that needs it.
-        from markitdown.converter_utils.docx.pre_process import pre_process_docx  # noqa: PLC0415
+class _Document:
+    def __init__(self, package: opc.Package, main: str) -> None:
+        self._package = package
+        self._main = main
+        self._styles = Styles(self._part("styles"))
+        self._numbering = Numbering(self._part("numbering"))
+        self._notes = docx_text.Notes()
+        self._held = ""
+        self._depth = 0
 
-        source = pre_process_docx(source)
-    html: str = mammoth.convert_to_html(source, style_map=_STYLES, convert_image=_NO_IMAGE).value
-    return html
+    def blocks(self, root: opc.Element) -> Iterator[_Block]:
+        body = child(root, "body")
+        yield from _grouped(self._items(() if body is None else body))
+        yield from _grouped(self._note_items())
+
+    def _part(self, kind: str) -> opc.Element | None:
+        return next((self._package.xml(part) for part in self._package.related(self._main, kind)), None)
+
+    def _items(self, elements: Iterable[opc.Element]) -> Iterator[_Item | _Block]:
+        for element in elements:
+            name = local(element)
+            if name == "p":
+                yield from self._paragraph(element)
+            elif name == "tbl":
+                yield from self._table(element)
+            elif name == "AlternateContent":
+                yield from self._items(docx_text.alternative(element))
+            elif name in ("sdt", "sdtContent", "customXml", "ins", "moveTo", "txbxContent", "smartTag"):
+                yield from self._items(element)
+
+    def _paragraph(self, element: opc.Element) -> Iterator[_Item | _Block]:
+        inline = docx_text.inline(element, self._notes)
+        text = self._held + inline.text
+        properties = child(element, "pPr")
+        if _is_mark_deleted(properties):
+            # The paragraph goes on in the next one.
+            self._held = text
+            return
+        self._held = ""
+        style = self._styles.of(None if properties is None else child_value(properties, "pStyle"))
+        label = self._label(properties, style)
+        if text.strip():
+            yield _written(text, label, style, _level(properties, style))
+        for floating in inline.floating:
+            yield from self._floating(floating)
+
+    def _label(self, properties: opc.Element | None, style: Style) -> Label | None:
+        number, level = list_of(properties)
+        own = number is not None
+        number = number if own else style.list_number
+        if number is None or number == "0":
+            return None
+        if level is None and style.list_style is not None:
+            level = self._numbering.level_of_style(number, style.list_style)
+        if level is None:
+            level = style.list_level
+        return self._numbering.next(number, level or 0)
+
+    def _floating(self, element: opc.Element) -> Iterator[_Item | _Block]:
+        """Text boxes, charts and diagrams."""
+        for part in element.iter():
+            name = local(part)
+            if name == "txbxContent" and not _is_fallback(part, element):
+                yield from self._items(part)
+            elif name == "chart":
+                yield from self._chart(_relation(part, "id"))
+            elif name == "relIds":
+                yield from self._diagram(_relation(part, "dm"))
+
+    def _chart(self, relation: str | None) -> Iterator[_Block]:
+        chart = self._related(relation)
+        if chart is not None:
+            yield _Block("paragraph", charts.title(chart))
+            yield _Block("table", markdown_table.render(charts.rows(chart)))
+
+    def _diagram(self, relation: str | None) -> Iterator[_Item]:
+        diagram = self._related(relation)
+        for point in () if diagram is None else diagram.iter():
+            if local(point) == "pt":
+                text = " ".join("".join(one.text or "" for one in point.iter() if local(one) == "t").split())
+                if text:
+                    yield _Item("list", f"- {text}")
+
+    def _related(self, relation: str | None) -> opc.Element | None:
+        part = None if relation is None else self._package.target(self._main, relation)
+        return None if part is None else self._package.xml(part)
+
+    def _table(self, element: opc.Element) -> Iterator[_Item | _Block]:
+        """A table of several columns; what stands in a frame of one column is text."""
+        rows = [row for row in _rows(element) if not _is_deleted(row)]
+        if all(_span(cell) == 1 for row in rows for cell in _cells(row)) and all(len(_cells(row)) < 2 for row in rows):
+            for row in rows:
+                for cell in _cells(row):
+                    yield from self._items(cell)
+            return
+        table, spans = self._read_table(rows)
+        if self._depth:
+            # A table within a cell, where bars are taken.
+            yield _Block("paragraph", "\n".join(", ".join(filter(str.strip, row)) for row in table))
+            return
+        for kind, text in markdown_table.grid(table, spans):
+            yield _Block(kind, text)
+
+    def _read_table(self, rows: Sequence[opc.Element]) -> tuple[list[list[str]], list[markdown_table.Span]]:
+        """Rows as strings, cells at their columns; one merged over several rows is repeated in each."""
+        table: list[list[str]] = []
+        spans: list[markdown_table.Span] = []
+        for number, row in enumerate(rows):
+            texts: list[str] = [""] * _before(row)
+            for cell in _cells(row):
+                width = _span(cell)
+                above = table[-1][len(texts)] if table and len(texts) < len(table[-1]) else ""
+                text = above if _goes_on(cell) else self._cell_text(cell)
+                if width > 1:
+                    spans.append(markdown_table.Span(number, len(texts), len(texts) + width))
+                texts += [text, *[""] * (width - 1)]
+            table.append(texts)
+        return table, spans
+
+    def _cell_text(self, cell: opc.Element) -> str:
+        self._depth += 1
+        text = "\n".join(_flat(block) for block in _grouped(self._items(cell)) if block.text.strip())
+        self._depth -= 1
+        return text
+
+    def _note_items(self) -> Iterator[_Item | _Block]:
+        """The notes that were referred to, in that order; notes can refer to no further ones."""
+        for kind in ("footnote", "endnote"):
+            root = self._part(f"{kind}s")
+            notes = {value(note, "id"): note for note in (() if root is None else root)}
+            for (told, name), mark in list(self._notes.marks.items()):
+                if told == kind and name in notes:
+                    text = "\n".join(_flat(block) for block in _grouped(self._items(notes[name])))
+                    yield _Block("paragraph", f"{mark} {text.strip()}")
 
 
-def _wrapped(data: bytes) -> ParseFailed:
-    if _ENCRYPTED_PACKAGE in data:
-        return ParseFailed("encrypted", "the document is protected by a password")
-    return ParseFailed("broken", "a legacy Word (.doc) file named .docx; save it as .docx")
+def _written(text: str, label: Label | None, style: Style, level: int | None) -> _Item | _Block:
+    mark = "" if label is None or (label.is_bullet and level is not None) else label.text
+    gap = "" if label is None else label.gap
+    if level is not None and len(text) <= _HEADING_CHARACTERS:
+        title = " ".join(f"{mark}{gap if mark else ''}{text.strip()}".split())
+        return _Block("heading", f"{'#' * min(level, _DEEPEST_HEADING)} {title}", min(level, _DEEPEST_HEADING))
+    if label is not None and mark:
+        return _Item("list", f"{mark}{gap}{text.strip()}", label.level)
+    if style.is_code:
+        return _Item("code", text)
+    return _Block("paragraph", text)
+
+
+def _level(properties: opc.Element | None, style: Style) -> int | None:
+    own = outline_level(properties)
+    level = own if own is not None else style.level
+    return level if level is not None and level < 10 else None
+
+
+def _grouped(items: Iterable[_Item | _Block]) -> Iterator[_Block]:
+    held: list[_Item] = []
+    for item in items:
+        if held and (isinstance(item, _Block) or item.kind != held[0].kind):
+            yield _joined(held)
+            held = []
+        if isinstance(item, _Block):
+            yield item
+        else:
+            held.append(item)
+    if held:
+        yield _joined(held)
+
+
+def _joined(items: Sequence[_Item]) -> _Block:
+    if items[0].kind == "code":
+        return _Block("code", "\n".join(["```", *(item.text for item in items), "```"]))
+    base = min(item.level for item in items)
+    return _Block("list", "\n".join(_indented(item.text, "  " * (item.level - base)) for item in items))
+
+
+def _indented(text: str, indent: str) -> str:
+    return indent + text.replace("\n", f"\n{indent}  ")
+
+
+def _flat(block: _Block) -> str:
+    """A block within a cell or a note, without the marks of its kind."""
+    if block.kind == "heading":
+        return block.text.lstrip("#").strip()
+    if block.kind == "code":
+        return block.text.removeprefix("```\n").removesuffix("\n```")
+    return block.text
+
+
+def _is_mark_deleted(properties: opc.Element | None) -> bool:
+    run = None if properties is None else child(properties, "rPr")
+    return run is not None and (child(run, "del") is not None or child(run, "moveFrom") is not None)
+
+
+def _is_fallback(part: opc.Element, root: opc.Element) -> bool:
+    """Whether a text box stands in the copy for old programs, or in another one, which writes it."""
+    for parent in part.iterancestors():
+        if parent is root:
+            return False
+        if local(parent) in ("Fallback", "txbxContent"):
+            return True
+    return False
+
+
+def _relation(element: opc.Element, name: str) -> str | None:
+    return next((text for key, text in element.attrib.items() if key.endswith(f"/relationships}}{name}")), None)
+
+
+def _rows(table: opc.Element) -> list[opc.Element]:
+    return [row for part in table for row in _unwrapped(part, "tr")]
+
+
+def _cells(row: opc.Element) -> list[opc.Element]:
+    return [cell for part in row for cell in _unwrapped(part, "tc")]
+
+
+def _unwrapped(element: opc.Element, name: str) -> Iterator[opc.Element]:
+    """Rows and cells, content controls around them taken off."""
+    if local(element) == name:
+        yield element
+    elif local(element) in ("sdt", "sdtContent", "customXml", "ins", "moveTo"):
+        for part in element:
+            yield from _unwrapped(part, name)
+
+
+def _is_deleted(row: opc.Element) -> bool:
+    properties = child(row, "trPr")
+    return properties is not None and child(properties, "del") is not None
+
+
+def _span(cell: opc.Element) -> int:
+    properties = child(cell, "tcPr")
+    told = None if properties is None else child_value(properties, "gridSpan")
+    return min(max(int(told or 1), 1), _WIDEST)
+
+
+_WIDEST = 1000
+"""Columns of a Word table at most (63 in the program itself)."""
+
+
+def _before(row: opc.Element) -> int:
+    properties = child(row, "trPr")
+    told = None if properties is None else child_value(properties, "gridBefore")
+    return min(max(int(told or 0), 0), _WIDEST)
+
+
+def _goes_on(cell: opc.Element) -> bool:
+    """Whether the cell belongs to the one above it."""
+    properties = child(cell, "tcPr")
+    merge = None if properties is None else child(properties, "vMerge")
+    return merge is not None and value(merge, "val") != "restart"

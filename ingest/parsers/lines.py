@@ -10,20 +10,21 @@ from itertools import pairwise
 _NARROWEST, _WIDEST = 40, 110
 """Columns at which people and mail programs wrap text; a longer line is a paragraph that was never wrapped."""
 
-_HYPHENATED = re.compile(r"[^\W\d_]{2,}[-\u2010\u00ad]$")
+_HYPHENATED = re.compile(r"[^\W\d_]{2}[-\u2010\u00ad]")
 _STARTS_ITEM = re.compile(r"\s*(?:[-*+•·●○■◆▪–—]\s|\(?\d{1,3}[.)、．](?!\d)|[（(]?[一二三四五六七八九十]{1,3}[)）、])")
 
 
 def glue(first: str, second: str) -> str:
     """Two lines of one paragraph as one: a mended hyphen, nothing between Chinese characters, else a space."""
-    left, right = first.rstrip(), second.lstrip()
-    if not left or not right:
-        return left + right
-    if _HYPHENATED.search(left) and right[0].islower():
-        return left[:-1] + right
-    if _is_wide(left[-1]) and _is_wide(right[0]):
-        return left + right
-    return f"{left} {right}"
+    return flow([first, second])
+
+
+def flow(lines: Sequence[str]) -> str:
+    """All `lines` of one paragraph glued."""
+    pieces = _Pieces(lines[0] if lines else "")
+    for line in lines[1:]:
+        pieces.glue(line)
+    return pieces.text()
 
 
 def columns(text: str) -> int:
@@ -50,11 +51,36 @@ def wrap_width(paragraphs: Iterable[Sequence[str]]) -> int | None:
 
 def unwrap(lines: Sequence[str], width: int | None) -> str:
     """A paragraph's lines with the wraps at `width` undone; line ends that were meant stay."""
-    text = lines[0].rstrip() if lines else ""
+    pieces = _Pieces(lines[0].rstrip() if lines else "")
     for line, following in pairwise(lines):
-        wrapped = width is not None and _no_room(line, following, width) and not starts_item(following)
-        text = glue(text, following) if wrapped else f"{text}\n{following.rstrip()}"
-    return text
+        if width is not None and _no_room(line, following, width) and not starts_item(following):
+            pieces.glue(following)
+        else:
+            pieces.add(f"\n{following.rstrip()}")
+    return pieces.text()
+
+
+class _Pieces:
+    """A paragraph that grows line by line; a million lines are not copied a million times."""
+
+    def __init__(self, first: str) -> None:
+        self._pieces = [first]
+
+    def add(self, piece: str) -> None:
+        self._pieces.append(piece)
+
+    def glue(self, line: str) -> None:
+        left, right = self._pieces[-1].rstrip(), line.lstrip()
+        if left and right and _HYPHENATED.fullmatch(left[-3:]) and right[0].islower():
+            left = left[:-1]
+        elif left and right and not (_is_wide(left[-1]) and _is_wide(right[0])):
+            right = f" {right}"
+        self._pieces[-1] = left
+        if right:
+            self._pieces.append(right)
+
+    def text(self) -> str:
+        return "".join(self._pieces)
 
 
 def starts_item(line: str) -> bool:

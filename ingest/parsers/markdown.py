@@ -32,7 +32,7 @@ _KINDS: dict[str, BlockKind] = {
 }
 _FRONT_MATTER = re.compile(r"---[^\S\n]*\n(?:.*\n)*?(?:---|\.\.\.)[^\S\n]*(?:\n|$)")
 _CONTAINER_PREFIX = re.compile(r"[ \t]*(?:>[ \t]?)*[ \t]*")
-_HARD_BREAK = re.compile(r"(?: {2,}|\\)$")
+_HARD_BREAKS = ("  ", "\\")
 
 
 class MarkdownParser:
@@ -64,7 +64,8 @@ def add_markdown(canonical: CanonicalText, source: str) -> None:
         canonical.add("code", front.group())
         source = source[front.end() :]
     rows = source.split("\n")
-    tokens = MarkdownIt("commonmark").enable("table").parse(source)
+    # Only blocks are asked for: what stands within a line is not parsed.
+    tokens = MarkdownIt("commonmark").enable("table").disable("inline").parse(source)
     wraps = _soft_breaks(tokens, rows)
     for extent in _complete(_extents(tokens), len(rows)):
         canonical.add(extent.kind, _text(rows, extent, wraps), level=extent.level)
@@ -96,7 +97,7 @@ def _soft_breaks(tokens: list[Token], rows: list[str]) -> set[int]:
     for first, last in runs:
         for row in range(first, last - 1):
             pair = [_bare(rows[row]), _bare(rows[row + 1])]
-            if not _HARD_BREAK.search(rows[row]) and "\n" not in lines.unwrap(pair, width):
+            if not rows[row].endswith(_HARD_BREAKS) and "\n" not in lines.unwrap(pair, width):
                 soft.add(row)
     return soft
 
@@ -104,13 +105,13 @@ def _soft_breaks(tokens: list[Token], rows: list[str]) -> set[int]:
 def _text(rows: list[str], extent: _Extent, wraps: set[int]) -> str:
     if extent.kind in ("code", "table"):
         return "\n".join(rows[extent.first : extent.last])
-    out: list[str] = []
+    out: list[list[str]] = []
     for row in range(extent.first, extent.last):
         if out and row - 1 in wraps:
-            out[-1] = lines.glue(out[-1], _bare(rows[row]))
+            out[-1].append(_bare(rows[row]))
         else:
-            out.append(rows[row])
-    return "\n".join(out)
+            out.append([rows[row]])
+    return "\n".join(map(lines.flow, out))
 
 
 def _bare(row: str) -> str:

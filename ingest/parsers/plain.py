@@ -11,15 +11,20 @@ from rag_service.types import ParsedDocument
 class PlainTextParser:
     name = "plain/1"
     media_types = (media_types.TEXT,)
-    suffixes = (".txt",)
+    suffixes = (".txt", ".text", ".log", ".srt", ".vtt")
 
     def parse(self, data: bytes) -> ParsedDocument:
-        paragraphs = _paragraphs(clean(decoding.decode(data)))
-        width = lines.wrap_width(paragraphs)
         canonical = CanonicalText()
-        for paragraph in paragraphs:
-            canonical.add("paragraph", lines.unwrap(paragraph, width))
+        add_plain(canonical, clean(decoding.decode(data)))
         return canonical.document(self.name)
+
+
+def add_plain(canonical: CanonicalText, text: str) -> None:
+    """Append the paragraphs of a cleaned plain text."""
+    paragraphs = _paragraphs(text)
+    width = lines.wrap_width(paragraphs)
+    for paragraph in paragraphs:
+        canonical.add("paragraph", lines.unwrap(paragraph, width))
 
 
 def _paragraphs(text: str) -> list[list[str]]:

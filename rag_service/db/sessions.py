@@ -36,7 +36,10 @@ class Database:
             _demand_sqlite_with_wal_fix()
             if parsed.database:
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-            self.engine = create_engine(parsed, module=pysqlite3.dbapi2, pool_size=20, max_overflow=60)
+            # Last in, first out: each connection keeps a page cache, and few of them are used if one will do.
+            self.engine = create_engine(
+                parsed, module=pysqlite3.dbapi2, pool_size=20, max_overflow=60, pool_use_lifo=True
+            )
             _tune_sqlite(self.engine)
         else:
             self.engine = create_engine(parsed, isolation_level="REPEATABLE READ")
