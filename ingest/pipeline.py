@@ -1,38 +1,51 @@
-"""A document's way from stored bytes to a live version, in three steps that a worker may overlap.
+"""A document's way from stored bytes to a live version, in steps that a worker may overlap.
 
 Each step takes what the one before it made; nothing is visible before `publish` commits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from ingest.chunker import chunk
+from ingest.sandbox import Leash
 from rag_service.blobs import BlobStore
 from rag_service.db.jobs import Claim
-from rag_service.db.publication import Publisher
+from rag_service.db.publication import Halves, Publisher
 from rag_service.errors import BlobMissing
 from rag_service.ports import Embedder, TokenCounter, Vectors
 from rag_service.text import in_context
 from rag_service.types import ChunkDraft, ParsedDocument
 
 CHUNK_TOKENS = 320
+_EMBEDDED_AT_ONCE = 32
 
 
 class Parser(Protocol):
-    def parse(self, path: Path, media_type: str) -> ParsedDocument:
-        """Raises ParseFailed."""
+    def start(self) -> None:
+        """Return once parses can begin at once. Raises OSError."""
+        ...
+
+    def parse(self, path: Path, media_type: str, leash: Leash) -> ParsedDocument:
+        """Raises ParseFailed, ParseAbandoned."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
+    """`hashes` are of the texts to embed, one a draft; `known` has the vectors that were made before, by hash."""
+
     claim: Claim
     parsed: ParsedDocument
     drafts: tuple[ChunkDraft, ...]
+    hashes: tuple[str, ...]
+    known: Mapping[str, Halves]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +69,66 @@ class Pipeline:
         self._embedder = embedder
         self._publisher = publisher
 
-    def prepare(self, claim: Claim) -> Prepared:
-        """Parse and chunk. Raises ParseFailed, BlobMissing."""
+    def warm_up(self) -> None:
+        """Load what the first document would wait for. Raises OSError."""
+        self._parser.start()
+        self._tokens()
+
+    def parse(self, claim: Claim, leash: Leash) -> ParsedDocument:
+        """Raises ParseFailed, BlobMissing, ParseAbandoned."""
         if not self._blobs.is_intact(claim.sha256):
             raise BlobMissing("the stored bytes are damaged", sha256=claim.sha256)
-        parsed = self._parser.parse(self._blobs.path(claim.sha256), claim.media_type)
-        return Prepared(claim, parsed, tuple(chunk(parsed, self._tokens().count, CHUNK_TOKENS)))
+        return self._parser.parse(self._blobs.path(claim.sha256), claim.media_type, leash)
 
-    def embed(self, prepared: Prepared) -> Embedded:
-        texts = [in_context(draft.headings, draft.text) for draft in prepared.drafts]
-        return Embedded(prepared, self._embedder.embed(texts))
+    def prepare(self, claim: Claim, parsed: ParsedDocument, leash: Leash) -> Prepared:
+        """Chunk, and look up which chunks were embedded before. Raises ParseAbandoned."""
+        count = self._tokens().count
+
+        def count_or_leave(text: str) -> int:
+            leash.check()
+            return count(text)
+
+        drafts = tuple(chunk(parsed, count_or_leave, CHUNK_TOKENS))
+        hashes = tuple(hashlib.sha256(_embedded_text(draft).encode()).hexdigest() for draft in drafts)
+        known = self._publisher.known_vectors(list(dict.fromkeys(hashes)))
+        return Prepared(claim, parsed, drafts, hashes, known)
+
+    def embedding(self, prepared: Prepared) -> Embedding:
+        return Embedding(prepared, self._embedder)
 
     def publish(self, embedded: Embedded) -> int:
         """Returns the knowledge base's new revision. Raises LeaseLost, StorageFull."""
         made = embedded.prepared
-        return self._publisher.publish(made.claim, made.parsed, made.drafts, embedded.vectors)
+        return self._publisher.publish(made.claim, made.parsed, made.drafts, embedded.vectors, made.hashes)
+
+
+class Embedding:
+    """A document on its way through the embedder, some texts at a time: a long one holds nobody up."""
+
+    def __init__(self, prepared: Prepared, embedder: Embedder) -> None:
+        self._prepared = prepared
+        self._embedder = embedder
+        self._vectors: dict[str, Vectors | Halves] = dict(prepared.known)
+        texts = {h: _embedded_text(draft) for h, draft in zip(prepared.hashes, prepared.drafts, strict=True)}
+        self._missing = [(h, text) for h, text in texts.items() if h not in prepared.known]
+        self._done = 0
+
+    def advance(self) -> Embedded | None:
+        """Embed some more; the whole once nothing is missing."""
+        piece = self._missing[self._done : self._done + _EMBEDDED_AT_ONCE]
+        if piece:
+            rows = self._embedder.embed([text for _, text in piece])
+            self._vectors |= {h: row for (h, _), row in zip(piece, rows, strict=True)}
+            self._done += len(piece)
+        if self._done < len(self._missing):
+            return None
+        return Embedded(self._prepared, self._in_order(self._prepared.hashes))
+
+    def _in_order(self, hashes: Sequence[str]) -> Vectors:
+        if not hashes:
+            return np.empty((0, self._embedder.dimensions), dtype=np.float32)
+        return np.stack([self._vectors[h] for h in hashes]).astype(np.float32, copy=False)
+
+
+def _embedded_text(draft: ChunkDraft) -> str:
+    return in_context(draft.headings, draft.text)

@@ -25,8 +25,10 @@ LEVELS = {
     "rag_service.supervisor": 6, "rag_service.console": 6, "rag_service.__main__": 6,
     "ingest": 0,
     "ingest.parse_protocol": 3,
-    "ingest.chunker": 3, "ingest.parsers": 3, "ingest.sandbox": 3, "ingest.zygote": 3, "ingest.parse_child": 3,
-    "ingest.pipeline": 4, "ingest.compactor": 4, "ingest.worker": 4, "ingest.embedding": 4, "ingest.lanes": 4, "ingest.leases": 4,
+    "ingest.chunker": 3, "ingest.parsers": 3, "ingest.sandbox": 3, "ingest.zygote": 3,
+    "ingest.parse_child": 3,
+    "ingest.pipeline": 4, "ingest.compactor": 4, "ingest.worker": 4, "ingest.embedding": 4,
+    "ingest.lanes": 4, "ingest.leases": 4,
     "ingest.bootstrap": 5,
     "ingest.__main__": 6,
 }  # fmt: skip

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +14,18 @@ from typing import Any
 import pytest
 from conftest import Shelf, wait_until
 from rooms import TENANT, Room, made_of, open_room, vectors_of
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from ingest import worker as module
 from ingest.pipeline import Embedded, Prepared
+from ingest.sandbox import Leash
 from ingest.worker import Worker
 from rag_service.db.jobs import Claim, Jobs
 from rag_service.db.tables import job_items
+from rag_service.db.tables import workers as workers_table
+from rag_service.db.workers import Workers
 from rag_service.errors import Overloaded, ParseFailed, StorageFull
+from rag_service.types import ParsedDocument
 
 FULL = StorageFull("no space left")
 
@@ -38,19 +44,41 @@ class FakePipeline:
         self._room = room
         self._during = during
 
-    def prepare(self, claim: Claim) -> Prepared:
-        self._during("prepare", claim)
-        parsed, drafts = made_of([f"text of {claim.document_id}"])
-        return Prepared(claim, parsed, tuple(drafts))
+    def warm_up(self) -> None:
+        pass
 
-    def embed(self, prepared: Prepared) -> Embedded:
-        self._during("embed", prepared.claim)
-        return Embedded(prepared, vectors_of([draft.text for draft in prepared.drafts]))
+    def parse(self, claim: Claim, leash: Leash) -> ParsedDocument:
+        self._during("parse", claim)
+        leash.check()
+        return made_of([f"text of {claim.document_id}"])[0]
+
+    def prepare(self, claim: Claim, parsed: ParsedDocument, leash: Leash) -> Prepared:
+        self._during("prepare", claim)
+        parsed, drafts = made_of([parsed.text])
+        return Prepared(claim, parsed, tuple(drafts), tuple(draft.text for draft in drafts), {})
+
+    def embedding(self, prepared: Prepared) -> FakeEmbedding:
+        return FakeEmbedding(prepared, self._during)
 
     def publish(self, embedded: Embedded) -> int:
-        made = embedded.prepared
-        self._during("publish", made.claim)
-        return self._room.publisher.publish(made.claim, made.parsed, made.drafts, embedded.vectors)
+        self._during("publish", embedded.prepared.claim)
+        return publish(self._room, embedded)
+
+
+class FakeEmbedding:
+    def __init__(self, prepared: Prepared, during: Callable[[str, Claim], None]) -> None:
+        self._prepared = prepared
+        self._during = during
+
+    def advance(self) -> Embedded | None:
+        self._during("embed", self._prepared.claim)
+        return Embedded(self._prepared, vectors_of([draft.text for draft in self._prepared.drafts]))
+
+
+def publish(room: Room, embedded: Embedded) -> int:
+    made = embedded.prepared
+    hashes = [hashlib.sha256(draft.text.encode()).hexdigest() for draft in made.drafts]
+    return room.publisher.publish(made.claim, made.parsed, made.drafts, embedded.vectors, hashes)
 
 
 class FlakyJobs(Jobs):
@@ -68,13 +96,13 @@ class FlakyJobs(Jobs):
         self._fault("claim")
         return super().claim(*arguments, **named)
 
-    def renew(self, *arguments: Any) -> None:
+    def renew(self, *arguments: Any) -> list[Claim]:
         self._fault("renew")
-        super().renew(*arguments)
+        return super().renew(*arguments)
 
-    def release(self, *arguments: Any) -> None:
+    def release(self, *arguments: Any, **named: Any) -> None:
         self._fault("release")
-        super().release(*arguments)
+        super().release(*arguments, **named)
 
     def fail(self, *arguments: Any) -> None:
         self._fault("fail")
@@ -85,9 +113,15 @@ class FlakyJobs(Jobs):
 
 
 def worker(
-    room: Room, during: Callable[[str, Claim], None] = lambda step, claim: None, lease: float = 60.0, jobs: Any = None
+    room: Room,
+    during: Callable[[str, Claim], None] = lambda step, claim: None,
+    lease: float = 60.0,
+    jobs: Jobs | None = None,
+    at_once: int = 4,
 ) -> Worker:
-    return Worker(jobs or room.storage.jobs, FakePipeline(room, during), lease, idle_seconds=0.01)  # type: ignore[arg-type]
+    pipeline: Any = FakePipeline(room, during)
+    workers = Workers(room.storage.database)
+    return Worker(jobs or room.storage.jobs, workers, pipeline, lease, at_once, idle_seconds=0.01)
 
 
 def states(room: Room, job_id: str) -> list[str]:
@@ -98,13 +132,13 @@ class Running:
     """A worker in a thread; leaving the block stops it and raises what it raised."""
 
     def __init__(self, one: Worker) -> None:
-        self._worker = one
+        self.worker = one
         self._raised: list[BaseException] = []
         self._thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:
         try:
-            self._worker.run()
+            self.worker.run()
         except Exception as error:  # noqa: BLE001 - raised again below
             self._raised.append(error)
 
@@ -113,7 +147,7 @@ class Running:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._worker.stop()
+        self.worker.stop()
         self._thread.join(30)
         assert not self._thread.is_alive()
         if self._raised:
@@ -182,9 +216,9 @@ def test_a_worker_that_lost_its_lease_publishes_nothing_and_goes_on(room: Room) 
     def steal(step: str, claim: Claim) -> None:
         if step == "embed" and claim.document_id == ids[0]:
             with room.storage.database.write() as connection:
-                taken = {"worker": "thief", "attempts": job_items.c.attempts + 1}
+                taken = {"worker": "thief", "attempts": job_items.c.attempts + 1, "token": job_items.c.token + 1}
                 connection.execute(update(job_items).where(job_items.c.id == claim.item_id).values(taken))
-            thief.append(replace(claim, worker="thief", attempt=2))
+            thief.append(replace(claim, worker="thief", attempt=2, token=claim.token + 1))
 
     with Running(worker(room, steal)):
         wait_until(lambda: states(room, job_id)[1] == "ready", 10)
@@ -276,8 +310,8 @@ def test_a_document_given_back_and_taken_again_by_the_same_worker_keeps_its_leas
     once, stolen, taken_again = [FULL], [], threading.Event()
 
     class SlowRelease(Jobs):
-        def release(self, *arguments: Any) -> None:
-            super().release(*arguments)
+        def release(self, *arguments: Any, **named: Any) -> None:
+            super().release(*arguments, **named)
             assert taken_again.wait(10)
 
     def during(step: str, claim: Claim) -> None:
@@ -345,23 +379,195 @@ def test_the_real_pipeline_makes_a_document_that_verifies(shelf: Shelf) -> None:
     assert "十二天年假" in chunk.text
 
 
-def test_a_document_that_took_a_worker_down_is_tried_again_alone(room: Room) -> None:
-    job_id, _ = room.upload(*(f"text {number}" for number in range(6)))
+def test_documents_that_took_a_worker_down_go_on_alone_once_they_are_parsed(room: Room) -> None:
+    job_id, _ = room.upload(*(f"text {number}" for number in range(8)))
     room.storage.jobs.claim("died", 60, 2)
     with room.storage.database.write() as connection:
         connection.execute(update(job_items).where(job_items.c.state == "processing").values(lease_until=0))
-    running: list[set[int]] = []
-    busy: set[int] = set()
+    beside: list[int] = []
 
     def during(step: str, claim: Claim) -> None:
-        if step == "prepare":
-            busy.add(claim.item_id)
-            running.append(set(busy))
-        if step == "publish":
-            time.sleep(0.02)
-            busy.discard(claim.item_id)
+        time.sleep(0.02)
+        if step != "parse" and claim.attempt > 1:
+            beside.append(len(one._leases))
 
-    worker(room, during).run(job_id)
+    one = worker(room, during)
+    one.run(job_id)
 
     assert room.storage.jobs.get(TENANT, job_id).state == "succeeded"
-    assert [len(together) for together in running[:2]] == [1, 1]
+    assert beside == [1] * 6
+
+
+class Hanging:
+    """Parses of the documents of these ids go on until they are let go of, and then, claimed slow, until `released`."""
+
+    def __init__(self, *document_ids: str) -> None:
+        self._ids = set(document_ids)
+        self.released = threading.Event()
+        self.begun: Counter[str] = Counter()
+
+    def parse(self, claim: Claim, leash: Leash) -> None:
+        self.begun[claim.document_id] += 1
+        while claim.document_id in self._ids and not self.released.wait(0.01):
+            leash.check()
+
+
+class HangingPipeline(FakePipeline):
+    def __init__(self, room: Room, hanging: Hanging, during: Callable[[str, Claim], None]) -> None:
+        super().__init__(room, during)
+        self._hanging = hanging
+
+    def parse(self, claim: Claim, leash: Leash) -> ParsedDocument:
+        self._hanging.parse(claim, leash)
+        return super().parse(claim, leash)
+
+
+def hanging_worker(
+    room: Room,
+    hanging: Hanging,
+    lease: float = 60.0,
+    during: Callable[[str, Claim], None] = lambda step, claim: None,
+) -> Worker:
+    pipeline: Any = HangingPipeline(room, hanging, during)
+    return Worker(room.storage.jobs, Workers(room.storage.database), pipeline, lease, 2, idle_seconds=0.01)
+
+
+def is_marked_slow(room: Room, document_id: str) -> bool:
+    with room.storage.database.read() as connection:
+        query = select(job_items.c.slow).where(job_items.c.document_id == document_id)
+        return bool(connection.scalar(query))
+
+
+def test_parses_that_hang_hold_up_nobody_and_are_all_finished_in_the_end(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.lanes.SLICE_SECONDS", 0.1)
+    job_id, ids = room.upload(*(f"document {n}" for n in range(40)))
+    hang = ids[:6]
+    hanging = Hanging(*hang)
+    with Running(hanging_worker(room, hanging)):
+        wait_until(lambda: states(room, job_id).count("ready") == 34, 20)
+        assert states(room, job_id)[:6] != ["ready"] * 6
+        assert any(is_marked_slow(room, document_id) for document_id in hang)
+        hanging.released.set()
+        wait_until(lambda: room.storage.jobs.is_finished(job_id), 20)
+    assert states(room, job_id) == ["ready"] * 40
+    assert max(hanging.begun.values()) <= 2
+
+
+def test_a_cancelled_documents_parse_is_ended_at_the_next_beat(room: Room) -> None:
+    job_id, [document_id] = room.upload("hangs")
+    hanging = Hanging(document_id)
+    with Running(hanging_worker(room, hanging, lease=0.3)) as running:
+        wait_until(lambda: hanging.begun[document_id] == 1)
+        room.storage.jobs.cancel(TENANT, job_id)
+        other, _ = room.upload("other")
+        wait_until(lambda: room.storage.jobs.is_finished(other))
+        wait_until(lambda: not len(running.worker._leases), 5)
+    assert hanging.begun[document_id] == 1
+    assert states(room, job_id) == ["cancelled"]
+
+
+def test_stopping_gives_back_a_parse_that_hangs(room: Room) -> None:
+    job_id, [document_id] = room.upload("hangs")
+    hanging = Hanging(document_id)
+    with Running(hanging_worker(room, hanging)):
+        wait_until(lambda: hanging.begun[document_id] == 1)
+    assert states(room, job_id) == ["queued"]
+    assert [claim.attempt for claim in room.storage.jobs.claim("next", 60, 1, slow=True)] == [1]
+
+
+def test_letting_go_of_a_parse_that_has_just_ended_costs_the_document_nothing(room: Room) -> None:
+    job_id, [document_id] = room.upload("a")
+
+    def let_go(step: str, claim: Claim) -> None:
+        if step == "prepare" and not is_marked_slow(room, document_id):
+            assert one._leases.let_go(claim)
+
+    one = worker(room, let_go)
+    one.run(job_id)
+    assert states(room, job_id) == ["ready"]
+    assert not is_marked_slow(room, document_id)
+
+
+def test_a_job_of_its_own_waits_for_its_slow_documents_too(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest.lanes.SLICE_SECONDS", 0.05)
+    job_id, ids = room.upload(*(f"document {n}" for n in range(12)))
+    hanging = Hanging(*ids[:8])
+    ending = threading.Timer(1.5, hanging.released.set)
+    ending.start()
+    hanging_worker(room, hanging).run(job_id)
+    ending.join()
+    assert states(room, job_id) == ["ready"] * 12
+
+
+def test_a_long_document_holds_up_no_short_one_in_the_embedder(room: Room) -> None:
+    job_id, ids = room.upload("long", *(f"short {n}" for n in range(5)))
+    order: list[str] = []
+
+    class Long(FakePipeline):
+        def embedding(self, prepared: Prepared) -> Any:
+            whole = super().embedding(prepared)
+            return Pieces(whole, 200) if prepared.claim.document_id == ids[0] else whole
+
+    def note(step: str, claim: Claim) -> None:
+        if step == "publish":
+            order.append(claim.document_id)
+
+    pipeline: Any = Long(room, note)
+    Worker(room.storage.jobs, Workers(room.storage.database), pipeline, 60.0, idle_seconds=0.01).run(job_id)
+    assert states(room, job_id) == ["ready"] * 6
+    assert order[-1] == ids[0]
+
+
+def test_stopping_gives_back_a_document_that_needs_the_embedder_for_long(room: Room) -> None:
+    job_id, _ = room.upload("long")
+    begun = threading.Event()
+
+    class Long(FakePipeline):
+        def embedding(self, prepared: Prepared) -> Any:
+            begun.set()
+            return Pieces(super().embedding(prepared), 10_000)
+
+    pipeline: Any = Long(room)
+    with Running(Worker(room.storage.jobs, Workers(room.storage.database), pipeline, 60.0, idle_seconds=0.01)):
+        assert begun.wait(10)
+    assert states(room, job_id) == ["queued"]
+    assert room.claim_one("next").attempt == 1
+
+
+def test_a_parser_that_cannot_start_costs_no_document_an_attempt(room: Room) -> None:
+    job_id, _ = room.upload("a")
+
+    class Broken(FakePipeline):
+        def warm_up(self) -> None:
+            raise ChildProcessError("no process to be had")
+
+    pipeline: Any = Broken(room)
+    one = Worker(room.storage.jobs, Workers(room.storage.database), pipeline, 60.0, idle_seconds=0.01)
+    with pytest.raises(ChildProcessError):
+        one.run(job_id)
+    assert room.claim_one("next").attempt == 1
+
+
+class Pieces:
+    """An embedding that takes so many turns more than another."""
+
+    def __init__(self, whole: FakeEmbedding, turns: int) -> None:
+        self._whole = whole
+        self._turns = turns
+
+    def advance(self) -> Embedded | None:
+        self._turns -= 1
+        time.sleep(0.005)
+        return self._whole.advance() if self._turns == 0 else None
+
+
+def test_a_worker_is_known_to_live_while_it_idles_and_not_missed_afterwards(room: Room) -> None:
+    def names() -> list[str]:
+        with room.storage.database.read() as connection:
+            return list(connection.scalars(select(workers_table.c.name)))
+
+    with Running(worker(room)) as running:
+        wait_until(lambda: names() == [running.worker.name])
+    assert names() == []
