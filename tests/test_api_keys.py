@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 import socket
 import uuid
@@ -43,6 +44,9 @@ def keyed(guarded: FastAPI, running: Service, tenant: str) -> TestClient:
     return client
 
 
+SECRET = "The secret of the red tenant is forty-two."
+
+
 @dataclass(frozen=True)
 class Household:
     """A tenant with one of everything."""
@@ -55,8 +59,8 @@ class Household:
 def red(guarded: FastAPI, running: Service) -> Household:
     client = keyed(guarded, running, "red")
     kb = client.post("/v1/knowledge-bases", json={"name": "shared name"}).json()["id"]
-    document = ingest(client, kb, {"secret.txt": "The secret of the red tenant is forty-two."})["secret.txt"]
-    job = upload(client, kb, {"secret.txt": b"The secret of the red tenant is forty-two."}).json()["job_id"]
+    document = ingest(client, kb, {"secret.txt": SECRET})["secret.txt"]
+    job = upload(client, kb, {"secret.txt": SECRET.encode()}).json()["job_id"]
     answer = ask(client, kb, "What is the secret of the red tenant?")
     assert answer["outcome"] == "answered"
     ids = {"kb": kb, "document": document, "job": job, "answer": answer["id"]}
@@ -130,13 +134,17 @@ TAKING_IDS: dict[str, tuple[str, dict[str, Any] | None]] = {
     "GET /v1/knowledge-bases/{kb}/documents": ("kb", None),
     "POST /v1/knowledge-bases/{kb}/documents": ("kb", None),
     "POST /v1/knowledge-bases/{kb}/texts": ("kb", {"title": "t", "text": "planted"}),
+    "POST /v1/knowledge-bases/{kb}/sync": ("kb", {"files": []}),
     "GET /v1/documents/{document}": ("document", None),
     "DELETE /v1/documents/{document}": ("document", None),
     "GET /v1/documents/{document}/text": ("document", None),
     "GET /v1/documents/{document}/chunks": ("document", None),
     "GET /v1/documents/{document}/content": ("document", None),
+    "PUT /v1/documents/{document}/content": ("document", None),
     "GET /v1/jobs/{job}": ("job", None),
     "GET /v1/jobs/{job}/events": ("job", None),
+    "DELETE /v1/jobs/{job}": ("job", None),
+    "POST /v1/jobs/{job}/retry": ("job", None),
     "GET /v1/answers/{answer}": ("answer", None),
     "GET /v1/answers/{answer}/packing": ("answer", None),
     "POST /v1/answers/{answer}/replay": ("answer", {}),
@@ -157,11 +165,16 @@ def call(client: TestClient, operation: str, name: str, value: str, body: dict[s
     method, path = operation.split(" ")
     mine = {f"{{{name}}}": value}
     filled = None if body is None else {
-        k: [mine.get(v[0], v[0])] if isinstance(v, list) and isinstance(v[0], str) else mine.get(str(v), v)
+        k: [mine.get(v[0], v[0])] if isinstance(v, list) and v and isinstance(v[0], str) else mine.get(str(v), v)
         for k, v in body.items()
     }  # fmt: skip
     if path.endswith("/documents") and method == "POST":
         return client.post(path.replace("{kb}", value), files={"files": ("a.txt", b"planted")})
+    if method == "PUT" and path.endswith("/content"):
+        # Not even with the right version in hand.
+        current = {"If-Match": f'"{hashlib.sha256(SECRET.encode()).hexdigest()}"'}
+        path = path.replace("{document}", value)
+        return client.put(path, files={"file": ("a.txt", b"planted")}, headers=current)
     return client.request(method, re.sub(r"\{\w+\}", value, path), json=filled)
 
 
