@@ -14,7 +14,9 @@ WORKDIR /source
 
 # The dependencies first: this layer is rebuilt only when they change, not with every line of code.
 COPY pyproject.toml constraints.txt ./
-RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
+# With [ocr]: whoever runs the image cannot add it.
+RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+        print(*p['dependencies'], *p['optional-dependencies']['ocr'], sep='\n')" \
         > requirements.txt \
     && pip install --no-compile --only-binary=:all: --constraint constraints.txt --requirement requirements.txt
 
