@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bench import (
     citations,
+    files,
     freshness,
     generation,
     ingestion,
@@ -27,6 +28,7 @@ from bench.results import markdown
 
 _PARTS = {
     "ingestion": ingestion.run,
+    "files": files.run,
     "ocr": ocr.run,
     "killers": killers.run,
     "memory": memory.run,

@@ -9,7 +9,7 @@ import errno
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -41,7 +41,7 @@ class Patterns:
     """Shell patterns, case and all; no `include` includes everything.
 
     One with a `/` is for the whole path below the folder, and its `*` matches `/`, too. One without is for the name of
-    a file, and of any folder above it.
+    a file, and of any folder above it. What excludes a folder, or an archive, excludes all that is in it.
     """
 
     include: tuple[str, ...] = ()
@@ -52,7 +52,7 @@ class Patterns:
         return included and not self.excludes(path)
 
     def excludes(self, path: str) -> bool:
-        return any(_matches(path, pattern) for pattern in self.exclude)
+        return any(_matches(place, pattern) for pattern in self.exclude for place in (path, *above(path)))
 
 
 EVERYTHING = Patterns()
@@ -86,6 +86,12 @@ def list_folder(root: Path, patterns: Patterns) -> Listing:
         for name in sorted(names):
             _add(listing, here / name, root, patterns)
     return listing
+
+
+def above(path: str) -> Iterator[str]:
+    """The folders, or the archive, that something below a folder is in; the innermost first."""
+    parts = path.split("/")
+    return ("/".join(parts[:length]) for length in range(len(parts) - 1, 0, -1))
 
 
 def text_of(path: Path) -> str:

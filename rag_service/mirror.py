@@ -2,7 +2,7 @@
 
 What was seen is in SQL (`mirrored_files`), so a run that was broken off, or the next one, takes nothing in twice.
 The folder is the truth: a document that was changed otherwise gets the file's content again. Only documents that
-mirroring itself put there are ever removed, and only once no path of any mirrored folder has their content.
+mirroring itself put there are ever changed or removed, and only once no path of any mirrored folder has their content.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from pathlib import Path
 
 import watchfiles
 
+from rag_service import media_types
 from rag_service.db.mirrored_files import MirroredFile, MirroredFiles, Standing
 from rag_service.errors import ContentTaken, NotFound, Overloaded, StorageFull
-from rag_service.listing import Found, Listing, Patterns, list_folder, text_of
+from rag_service.listing import Found, Listing, Patterns, above, list_folder, text_of
 from rag_service.taking import IngestReport, Source, Taken, Taker
 
 SETTLE_SECONDS = 1.0
@@ -60,7 +61,7 @@ def compare(listing: Listing, known: Mapping[str, Standing], patterns: Patterns)
         source = _source(path, listing.files)
         if source is not None:
             entries.setdefault(source, []).append(standing)
-        elif patterns.take(path) and not listing.may_hold(path):
+        elif patterns.take(_file_of(path)) and not listing.may_hold(path):
             made.gone.append(path)
     for path, found in listing.files.items():
         before = entries.get(path, [])
@@ -82,8 +83,7 @@ class Settling:
 
     def lasting(self, changes: Comparison, now: float) -> Comparison:
         """Those of them; the others have to be looked at again (`is_waiting`)."""
-        files = [*changes.fresh, *(change.found for change in changes.altered)]
-        marks = [_mark(found) for found in files] + [_absent(path) for path in changes.gone]
+        marks = [*_marks(changes), *map(_absent, changes.gone)]
         self._since = {mark: self._since.get(mark, now) for mark in marks}
         lasting = {mark for mark, since in self._since.items() if now - since >= self._seconds}
         self._since = {mark: since for mark, since in self._since.items() if mark not in lasting}
@@ -131,7 +131,8 @@ class Mirror:
         listing = list_folder(self.root, self._patterns)
         self._taker.finish(self._files.open_jobs(self._kb, self._key))
         known = self._files.of(self._kb, self._key)
-        changes = self._settling.lasting(self._untried(compare(listing, known, self._patterns)), time.monotonic())
+        compared = compare(listing, known, self._patterns)
+        changes = self._settling.lasting(self._untried(compared), time.monotonic())
         self._tell_unreadable(listing, report)
         self._taker.expect(len(changes.fresh) + len(changes.altered) + len(changes.same))
         self._count_same(changes.same, report)
@@ -141,6 +142,7 @@ class Mirror:
             leaving.files += [known[path].file for path in changes.gone]
             leaving.paths += changes.gone
         self._remove_unheld(leaving, report)
+        self._note_tried(listing, changes, compared)
         self._is_unfinished = False
 
     def identity(self) -> tuple[int, int] | None:
@@ -161,12 +163,18 @@ class Mirror:
         return self._taker.knowledge_base_id
 
     def _untried(self, changes: Comparison) -> Comparison:
-        """Without what this process has tried just so: it was told once, and would fail again."""
+        """Without what this process has tried just so in vain: it was told once, and would fail again."""
         return replace(
             changes,
             fresh=[found for found in changes.fresh if _mark(found) not in self._tried],
             altered=[change for change in changes.altered if _mark(change.found) not in self._tried],
         )
+
+    def _note_tried(self, listing: Listing, taken: Comparison, compared: Comparison) -> None:
+        """What is still not as it should be. A file that was away, or another one, since it was tried is tried anew."""
+        attempted = _marks(taken)
+        left = compare(listing, self._files.of(self._kb, self._key), self._patterns) if attempted else compared
+        self._tried = (self._tried | attempted) & _marks(left)
 
     def _count_same(self, same: Sequence[Standing], report: IngestReport) -> None:
         for standing in same:
@@ -189,7 +197,6 @@ class Mirror:
             self._remember(((entry, by_path[entry.source.path], False) for entry in taken), is_whole)
             self._taker.work(taken, report)
             failures = len(report.failed)
-        self._tried |= {_mark(found) for found in fresh}
 
     def _take_altered(self, altered: Sequence[Altered], report: IngestReport) -> _Leaving:
         leaving = _Leaving()
@@ -200,9 +207,8 @@ class Mirror:
                 self._take_instead(change.found, before, leaving, report)
             elif self._is_only_touched(change.found, standing, report):
                 self._taker.passed(1)
-            elif self._is_held_elsewhere(standing.file) or not self._take_version(change.found, standing.file, report):
+            elif not self._is_ours_alone(standing.file) or not self._take_version(change.found, standing.file, report):
                 self._take_instead(change.found, before, leaving, report)
-            self._tried.add(_mark(change.found))
         return leaving
 
     def _is_only_touched(self, found: Found, standing: Standing, report: IngestReport) -> bool:
@@ -234,6 +240,7 @@ class Mirror:
         """Other documents at the same paths. Those from before go only once these answer."""
         failures = len(report.failed)
         [taken] = self._taker.accept([Source(found.path, found.file)], report)
+        refused = {found.path + shown.removeprefix(text_of(found.file)) for shown, _, _ in report.failed[failures:]}
         ready = self._taker.work(taken, report)
         good = [entry for entry in taken if entry.document_id in ready]
         owned = {path for path, file in before.items() if file.owned}
@@ -241,7 +248,8 @@ class Mirror:
         now = {entry.path: entry.document_id for entry in good}
         leaving.files += [file for path, file in before.items() if now.get(path, file.document_id) != file.document_id]
         if taken and self._removes:
-            gone = before.keys() - {entry.path for entry in taken}
+            # What was refused is there all the same: its last good version goes on answering, like any file's.
+            gone = before.keys() - {entry.path for entry in taken} - refused
             leaving.files += [before[path] for path in gone]
             leaving.paths += gone
 
@@ -253,20 +261,23 @@ class Mirror:
         entries = list(taken)
         holders = self._files.holders(self._kb, [entry.document_id for entry, _, _ in entries])
         owned = {holder.document_id for holder in holders if holder.owned}
+        # Of two files with the same new bytes the first brings the document, and both have it.
+        owned |= {entry.document_id for entry, _, was_owned in entries if entry.is_new or was_owned}
         files = [
             MirroredFile(
                 entry.path, entry.document_id, entry.sha256, found.bytes,
                 found.modified_ns if is_whole or not found.is_archive else _NEVER,
-                entry.is_new or was_owned or entry.document_id in owned,
+                entry.document_id in owned,
             )
             for entry, found, was_owned in entries
         ]  # fmt: skip
         self._files.put(self._kb, self._key, files)
 
-    def _is_held_elsewhere(self, file: MirroredFile) -> bool:
+    def _is_ours_alone(self, file: MirroredFile) -> bool:
+        """Else its content is somebody's who has not changed it."""
         here = os.path.join(self._key, file.path)
         holders = self._files.holders(self._kb, [file.document_id])
-        return any(os.path.join(holder.root, holder.path) != here for holder in holders)
+        return file.owned and all(os.path.join(holder.root, holder.path) == here for holder in holders)
 
     def _may_remove(self, changes: Comparison, identity: tuple[int, int] | None, report: IngestReport) -> bool:
         """Where nothing known is there any more the folder may only be unmounted, unless this process has seen it
@@ -363,11 +374,17 @@ def _stirs(
 
 def _source(path: str, files: Mapping[str, Found]) -> str | None:
     """The file that a known path is, or that it is a member of."""
-    if path in files:
-        return path
-    parts = path.split("/")
-    above = ("/".join(parts[:length]) for length in range(len(parts) - 1, 0, -1))
-    return next((folder for folder in above if folder in files), None)
+    return next((place for place in (path, *above(path)) if place in files), None)
+
+
+def _file_of(path: str) -> str:
+    """What patterns choose by: of a member, going by the name, its archive."""
+    archives = [folder for folder in above(path) if media_types.SUFFIXES.get(_suffix(folder)) == media_types.ZIP]
+    return archives[-1] if archives else path
+
+
+def _suffix(path: str) -> str:
+    return os.path.splitext(path)[1].lower()
 
 
 def _is_same(found: Found, standing: Standing) -> bool:
@@ -377,6 +394,11 @@ def _is_same(found: Found, standing: Standing) -> bool:
 
 def _mark(found: Found) -> tuple[str, int, int]:
     return found.path, found.bytes, found.modified_ns
+
+
+def _marks(changes: Comparison) -> set[tuple[str, int, int]]:
+    """Of the files that are to be taken in."""
+    return {_mark(found) for found in (*changes.fresh, *(change.found for change in changes.altered))}
 
 
 def _absent(path: str) -> tuple[str, int, int]:

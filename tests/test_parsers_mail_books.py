@@ -7,6 +7,7 @@ import io
 import zipfile
 from email.header import Header
 from email.message import EmailMessage
+from email.mime.application import MIMEApplication
 from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
 
@@ -255,6 +256,37 @@ def test_html_is_read_where_there_is_no_plain_text_or_only_a_stub() -> None:
     assert "房租" in parse(EML, both.as_bytes()).text
 
 
+def test_a_short_mail_behind_a_stub_is_read() -> None:
+    both = MIMEMultipart("alternative")
+    both["Subject"] = "x"
+    both.attach(MIMEText("To view this message, use an HTML mail reader."))
+    both.attach(
+        MIMEText("<p>会议改到周五下午三点，地点在 302 会议室，请带上合同原件与上季度的材料。</p>", "html", "utf-8")
+    )
+    assert "302 会议室" in parse(EML, both.as_bytes()).text
+
+
+def test_plain_text_that_says_all_is_preferred_to_much_markup() -> None:
+    both = MIMEMultipart("alternative")
+    both["Subject"] = "x"
+    both.attach(MIMEText("合同已签。\n请付款。", "plain", "utf-8"))
+    style = f"<style>{'p { color: red } ' * 100}</style>"
+    both.attach(MIMEText(f"{style}<p>合同已签。</p><p>请付款。</p>", "html", "utf-8"))
+    assert blocks(parse(EML, both.as_bytes()))[1:] == [("paragraph", "合同已签。\n请付款。")]
+
+
+def test_files_between_pieces_of_html_are_named_where_the_plain_text_is_read() -> None:
+    both, pieces = MIMEMultipart("alternative"), MIMEMultipart("mixed")
+    both["Subject"] = "x"
+    both.attach(MIMEText("请看附件。", "plain", "utf-8"))
+    contract = MIMEApplication(b"%PDF", "pdf")
+    contract.add_header("Content-Disposition", "inline", filename="contract.pdf")
+    for piece in (MIMEText("<p>请看附件。</p>", "html", "utf-8"), contract):
+        pieces.attach(piece)
+    both.attach(pieces)
+    assert "- contract.pdf (application/pdf, 4 bytes)" in parse(EML, both.as_bytes()).text
+
+
 def test_a_forwarded_mail_stands_in_its_place() -> None:
     inner = EmailMessage()
     inner["Subject"] = "原件"
@@ -343,6 +375,23 @@ def hexed(text: str, encoding: str) -> str:
 )
 def test_rich_text_is_its_text(body: str, text: str) -> None:
     assert parse(RTF, rtf(body)).text == text
+
+
+def test_rtf_cells_stand_under_their_own_names_where_others_are_merged() -> None:
+    upper = r"\trowd\clvmgf\cellx1000\cellx3010\clvmgf\cellx4000\intbl Item\cell Amount\cell Note\cell\row"
+    lower = r"\trowd\clvmrg\cellx1000\cellx2000\cellx3000\clvmrg\cellx4000\intbl\cell 2023\cell 2024\cell\cell\row"
+    body = r"\trowd\cellx1000\cellx2000\cellx3000\cellx4000\intbl Rent\cell 10\cell 11\cell gross\cell\row"
+    assert blocks(parse(RTF, rtf(upper + lower + body))) == [
+        ("table", "| Item | Amount 2023 | Amount 2024 | Note |\n| --- | --- | --- | --- |\n| Rent | 10 | 11 | gross |")
+    ]
+
+
+def test_rtf_rows_of_ever_new_columns_do_not_fill_the_memory() -> None:
+    rows = (
+        r"\trowd" + "".join(rf"\cellx{place}" for place in (n * 100, 10**6)) + r"\intbl a\cell b\cell\row"
+        for n in range(5_000)
+    )
+    assert len(parse(RTF, rtf("".join(rows))).text) < 100_000
 
 
 def test_rich_text_keeps_its_structure() -> None:

@@ -610,6 +610,46 @@ def test_insertions_are_in_and_deletions_out() -> None:
     assert text_of(DOCX, saved(document)) == "付款六十日内\n\n接着这里。"
 
 
+def test_a_paragraph_that_should_go_on_where_none_follows_is_kept_in_its_place() -> None:
+    document = docx.Document()
+    paragraph = "<w:p><w:pPr><w:rPr><w:del/></w:rPr></w:pPr><w:r><w:t>{}</w:t></w:r></w:p>"
+    body_xml(document, paragraph.format("表前。"))
+    table = document.add_table(2, 2)
+    for cell, text in zip((c for row in table.rows for c in row.cells), ("项目", "金额", "房租", "100"), strict=True):
+        cell.text = text
+    body_xml(document, paragraph.format("末段。"))
+    assert blocks(parse(DOCX, saved(document))) == [
+        ("paragraph", "表前。"),
+        ("table", "| 项目 | 金额 |\n| --- | --- |\n| 房租 | 100 |"),
+        ("paragraph", "末段。"),
+    ]
+
+
+def embedding(name: str, content: bytes) -> bytes:
+    document = docx.Document()
+    document.add_paragraph("前。")
+    body_xml(document, '<w:altChunk r:id="rA"></w:altChunk>')
+    contents = parts(saved(document))
+    relation = (
+        '<Relationship Id="rA" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/aFChunk" '
+        f'Target="{name}"/></Relationships>'
+    ).encode()
+    relations = contents["word/_rels/document.xml.rels"].replace(b"</Relationships>", relation)
+    return zipped(contents | {f"word/{name}": content, "word/_rels/document.xml.rels": relations})
+
+
+def test_a_page_put_into_a_document_for_word_to_take_over_is_read() -> None:
+    page = "<html><meta charset=utf-8><h2>条款</h2><p>付款三十日。</p></html>".encode()
+    expected = [("paragraph", "前。"), ("heading", "## 条款"), ("paragraph", "付款三十日。")]
+    assert blocks(parse(DOCX, embedding("chunk.html", page))) == expected
+    mail = b"MIME-Version: 1.0\nContent-Type: text/html; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\n" + page
+    assert blocks(parse(DOCX, embedding("chunk.mht", mail))) == expected
+
+
+def test_a_part_only_word_can_take_over_fails_the_document() -> None:
+    assert failure(DOCX, embedding("chunk.docx", b"PK")).reason == "broken"
+
+
 def test_notes_keep_their_mark_and_stand_at_the_end() -> None:
     document = docx.Document()
     body_xml(
@@ -699,6 +739,12 @@ def test_symbols_breaks_links_and_readings_are_text() -> None:
         '<w:r><w:fldChar w:fldCharType="begin"/></w:r><w:r><w:instrText>PAGE</w:instrText></w:r></w:p>',
     )
     assert text_of(DOCX, saved(document)) == "链接✓\n次行-末汉(hàn)"
+
+
+def test_a_page_that_ends_within_a_paragraph_parts_its_words() -> None:
+    document = docx.Document()
+    body_xml(document, '<w:p><w:r><w:t>the end</w:t><w:br w:type="page"/><w:t>Next page</w:t></w:r></w:p>')
+    assert text_of(DOCX, saved(document)) == "the end\nNext page"
 
 
 def test_content_controls_are_transparent() -> None:

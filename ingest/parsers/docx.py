@@ -6,13 +6,16 @@ document, and may contradict it. Footnotes and endnotes stand at the end under t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import posixpath
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ingest.parsers import charts, docx_text, markdown_table, opc
 from ingest.parsers.canonical import CanonicalText
 from ingest.parsers.docx_numbering import Label, Numbering
 from ingest.parsers.docx_styles import Style, Styles, list_of, outline_level
+from ingest.parsers.eml import add_mail
+from ingest.parsers.html import add_page
 from ingest.parsers.opc import child, child_value, local, value
 from ingest.parsers.zip_container import Container, Limits
 from rag_service import media_types
@@ -27,6 +30,9 @@ _WORD = Container(
 _DEEPEST_HEADING = 6
 _HEADING_CHARACTERS = 200
 """A longer heading is a clause that was given a heading's style for its number."""
+_EMBEDDED: dict[str, Callable[[CanonicalText, bytes], None]] = {
+    ".html": add_page, ".htm": add_page, ".xhtml": add_page, ".mht": add_mail, ".mhtml": add_mail,
+}  # fmt: skip
 
 
 class DocxParser:
@@ -85,11 +91,16 @@ class _Document:
 
     def blocks(self, root: opc.Element) -> Iterator[_Block]:
         body = child(root, "body")
-        yield from _grouped(self._items(() if body is None else body))
+        yield from _grouped(self._story(() if body is None else body))
         yield from _grouped(self._note_items())
 
     def _part(self, kind: str) -> opc.Element | None:
         return next((self._package.xml(part) for part in self._package.related(self._main, kind)), None)
+
+    def _story(self, elements: Iterable[opc.Element]) -> Iterator[_Item | _Block]:
+        """What no paragraph outside goes on with: the body, a cell, a text box, a note."""
+        yield from self._items(elements)
+        yield from self._rest()
 
     def _items(self, elements: Iterable[opc.Element]) -> Iterator[_Item | _Block]:
         for element in elements:
@@ -97,7 +108,11 @@ class _Document:
             if name == "p":
                 yield from self._paragraph(element)
             elif name == "tbl":
+                yield from self._rest()
                 yield from self._table(element)
+            elif name == "altChunk":
+                yield from self._rest()
+                yield from self._embedded(_relation(element, "id"))
             elif name == "AlternateContent":
                 yield from self._items(docx_text.alternative(element))
             elif name in ("sdt", "sdtContent", "customXml", "ins", "moveTo", "txbxContent", "smartTag"):
@@ -107,17 +122,38 @@ class _Document:
         inline = docx_text.inline(element, self._notes)
         text = self._held + inline.text
         properties = child(element, "pPr")
+        self._held = ""
         if _is_mark_deleted(properties):
             # The paragraph goes on in the next one.
+            for floating in inline.floating:
+                yield from self._floating(floating)
             self._held = text
             return
-        self._held = ""
         style = self._styles.of(None if properties is None else child_value(properties, "pStyle"))
         label = self._label(properties, style)
         if text.strip():
             yield _written(text, label, style, _level(properties, style))
         for floating in inline.floating:
             yield from self._floating(floating)
+
+    def _rest(self) -> Iterator[_Block]:
+        """Text of a paragraph that should go on in the next one, where none follows."""
+        text, self._held = self._held, ""
+        if text.strip():
+            yield _Block("paragraph", text)
+
+    def _embedded(self, relation: str | None) -> Iterator[_Block]:
+        """A web page that a program put into the document for Word to take over (ECMA-376 part 1, 17.17.2)."""
+        part = None if relation is None else self._package.target(self._main, relation)
+        add = _EMBEDDED.get(posixpath.splitext(part or "")[1].lower())
+        if part is None or add is None or not self._package.holds(part):
+            raise ParseFailed("broken", "the text embeds a file that only Word can take over; save it there", part=part)
+        canonical = CanonicalText()
+        with self._package.open(part) as stream:
+            add(canonical, stream.read())
+        if canonical.length:
+            document = canonical.document("")
+            yield from (_Block(one.kind, document.text[one.start : one.end], one.level) for one in document.blocks)
 
     def _label(self, properties: opc.Element | None, style: Style) -> Label | None:
         number, level = list_of(properties)
@@ -136,7 +172,7 @@ class _Document:
         for part in element.iter():
             name = local(part)
             if name == "txbxContent" and not _is_fallback(part, element):
-                yield from self._items(part)
+                yield from self._story(part)
             elif name == "chart":
                 yield from self._chart(_relation(part, "id"))
             elif name == "relIds":
@@ -166,7 +202,7 @@ class _Document:
         if all(_span(cell) == 1 for row in rows for cell in _cells(row)) and all(len(_cells(row)) < 2 for row in rows):
             for row in rows:
                 for cell in _cells(row):
-                    yield from self._items(cell)
+                    yield from self._story(cell)
             return
         table, spans = self._read_table(rows)
         if self._depth:
@@ -194,7 +230,7 @@ class _Document:
 
     def _cell_text(self, cell: opc.Element) -> str:
         self._depth += 1
-        text = "\n".join(_flat(block) for block in _grouped(self._items(cell)) if block.text.strip())
+        text = "\n".join(_flat(block) for block in _grouped(self._story(cell)) if block.text.strip())
         self._depth -= 1
         return text
 
@@ -205,7 +241,7 @@ class _Document:
             notes = {value(note, "id"): note for note in (() if root is None else root)}
             for (told, name), mark in list(self._notes.marks.items()):
                 if told == kind and name in notes:
-                    text = "\n".join(_flat(block) for block in _grouped(self._items(notes[name])))
+                    text = "\n".join(_flat(block) for block in _grouped(self._story(notes[name])))
                     yield _Block("paragraph", f"{mark} {text.strip()}")
 
 

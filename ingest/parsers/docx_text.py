@@ -110,7 +110,8 @@ def _text(element: opc.Element) -> str:
 
 
 def _break(element: opc.Element) -> str:
-    return "\n" if value(element, "type") in (None, "textWrapping") else ""
+    """A line end, also where a page or a column ends within the paragraph."""
+    return "\n"
 
 
 def _symbol(element: opc.Element) -> str:

@@ -15,7 +15,7 @@ from email.message import Message
 
 from ingest.parsers import decoding
 from ingest.parsers.canonical import CanonicalText, clean
-from ingest.parsers.html import add_html, charset
+from ingest.parsers.html import add_html, charset, visible
 from ingest.parsers.plain import add_plain
 from rag_service import media_types
 from rag_service.errors import ParseFailed
@@ -32,6 +32,8 @@ _FATAL = (
     email.errors.InvalidBase64CharactersDefect,
     email.errors.InvalidBase64LengthDefect,
 )
+_MUCH_MORE = 2
+"""Plain text of less than half of what the HTML shows says only that there is HTML, or leaves its tables out."""
 _CARRIED = re.compile("[\ud800-\udfff]")
 """Bytes beyond ASCII, as the standard library carries them in text."""
 _FLOWED = re.compile(r"(?<=[^\n]) \n(?!-- ?\n|\n|>)")
@@ -45,13 +47,18 @@ class EmlParser:
     def parse(self, data: bytes) -> ParsedDocument:
         if not data.strip():
             raise ParseFailed("empty", "the file is empty")
-        # The compat32 policy: it hands out headers as they are, where the newer ones fail on malformed ones.
-        message = email.message_from_bytes(_unmarked(data), policy=email.policy.compat32)
-        if not _TELLING & {name.lower() for name in message.keys()}:  # noqa: SIM118
-            raise ParseFailed("broken", "the file has none of an e-mail's headers")
         canonical = CanonicalText()
-        _add_message(canonical, message, depth=1)
+        add_mail(canonical, data)
         return canonical.document(self.name)
+
+
+def add_mail(canonical: CanonicalText, data: bytes) -> None:
+    """Append the blocks of an e-mail, or of a web page saved as one (.mht)."""
+    # The compat32 policy: it hands out headers as they are, where the newer ones fail on malformed ones.
+    message = email.message_from_bytes(_unmarked(data), policy=email.policy.compat32)
+    if not _TELLING & {name.lower() for name in message.keys()}:  # noqa: SIM118
+        raise ParseFailed("broken", "the file has none of an e-mail's headers")
+    _add_message(canonical, message, depth=1)
 
 
 def _unmarked(data: bytes) -> bytes:
@@ -143,23 +150,39 @@ def _is_attached(part: Message) -> bool:
 
 
 def _best(part: Message) -> list[Message]:
-    """Of alternatives the plain text, unless it is only a stub beside much HTML; what is attached comes along."""
+    """Of alternatives the plain text, unless the HTML shows much more; what is attached comes along."""
     alternatives = _parts(part)
     plain = next((inner for inner in alternatives if inner.get_content_type() == "text/plain"), None)
     rich = next((inner for inner in reversed(alternatives) if _holds_html(inner)), None)
     best = plain
-    if plain is None or (rich is not None and _length(rich) > 20 * _length(plain)):
+    if plain is None or (rich is not None and _ink(rich) > _MUCH_MORE * _ink(plain)):
         best = rich or plain or (alternatives[-1] if alternatives else None)
-    attached = [inner for inner in alternatives if inner is not best and _is_attached(inner)]
+    attached = [found for inner in alternatives if inner is not best for found in _attached(inner)]
     return [*([best] if best is not None else []), *attached]
+
+
+def _attached(part: Message) -> Iterator[Message]:
+    """What is attached within an alternative that is not read: Apple Mail puts files between pieces of HTML."""
+    if _is_attached(part):
+        yield part
+    elif part.is_multipart():
+        for inner in _parts(part):
+            yield from _attached(inner)
 
 
 def _holds_html(part: Message) -> bool:
     return any(inner.get_content_type() == "text/html" for inner in part.walk())
 
 
-def _length(part: Message) -> int:
-    return sum(len(_bytes(inner).strip()) for inner in part.walk() if inner.get_content_maintype() == "text")
+def _ink(part: Message) -> int:
+    """Bytes of text that are shown. Nothing is decoded: an alternative that is not read must not fail the mail."""
+    texts = [inner for inner in part.walk() if inner.get_content_maintype() == "text" and not _is_attached(inner)]
+    return sum(len("".join(_shown(inner).split())) for inner in texts)
+
+
+def _shown(part: Message) -> str:
+    text = clean(_bytes(part).decode("latin-1"))
+    return visible(text) if part.get_content_type() == "text/html" else text
 
 
 def _bytes(part: Message) -> bytes:

@@ -47,10 +47,8 @@ class HtmlParser:
     suffixes = (".html", ".htm", ".xhtml")
 
     def parse(self, data: bytes) -> ParsedDocument:
-        markup = decoding.decode(data, charset(data))
-        refuse_declarations(markup)
         canonical = CanonicalText()
-        add_html(canonical, markup)
+        add_page(canonical, data)
         return canonical.document(self.name)
 
 
@@ -58,6 +56,13 @@ def charset(data: bytes) -> str | None:
     """The charset an HTML (or XHTML) file declares for itself in its first 4,096 bytes."""
     match = _CHARSET.search(data[:4096])
     return match.group(1).decode("ascii", "replace") if match else None
+
+
+def add_page(canonical: CanonicalText, data: bytes) -> None:
+    """Append an HTML file's blocks, in the encoding it declares."""
+    markup = decoding.decode(data, charset(data))
+    refuse_declarations(markup)
+    add_html(canonical, markup)
 
 
 def add_html(canonical: CanonicalText, markup: str, *, title: str | None = None, above: str = "") -> None:
@@ -78,6 +83,13 @@ def add_html(canonical: CanonicalText, markup: str, *, title: str | None = None,
         for heading in missing:
             canonical.add("heading", f"# {heading}", level=1)
     add_markdown(canonical, body)
+
+
+def visible(markup: str) -> str:
+    """All text that a browser shows, without its structure."""
+    soup = _soup(markup)
+    _drop_invisible(soup)
+    return soup.get_text()
 
 
 def _soup(markup: str) -> BeautifulSoup:

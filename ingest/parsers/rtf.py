@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from ingest.parsers import markdown_table, mojibake
 from ingest.parsers.canonical import CanonicalText
@@ -58,6 +59,10 @@ _STARRED = frozenset(
 _PROPERTIES = re.compile("m[a-zA-Z]+Pr$")
 """What stands before each part of a formula, whose letters alone are read."""
 _OF_PARAGRAPHS = frozenset(("pard", "s", "outlinelevel", "intbl"))
+_SAME_SIDE = 60
+"""Twips, a twentieth of a point each."""
+_MOST_COLUMNS = 200
+"""Of a table (63 in Word itself). With more, rows are no table's, and a few bytes each would fill the memory."""
 _HEADING = re.compile(r"(?:heading|标题|標題|titre|überschrift)\s*([1-9])$", re.IGNORECASE)
 
 
@@ -77,6 +82,13 @@ class RtfParser:
         return _document(reader.paragraphs, self.name)
 
 
+class _Edge(NamedTuple):
+    """The right side of a cell, in twips, and whether the cell goes on with the one above it."""
+
+    place: int
+    goes_on: bool
+
+
 @dataclass(frozen=True, slots=True)
 class _Paragraph:
     text: str
@@ -84,6 +96,8 @@ class _Paragraph:
     is_item: bool
     cells: tuple[str, ...] | None = None
     """A row of a table, in place of a text."""
+    edges: tuple[_Edge, ...] = ()
+    """Of its cells, where the file tells them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +125,9 @@ class _Stream:
     cell: list[str] = field(default_factory=list)
     """Paragraphs of the present cell that are complete."""
     row: list[str] = field(default_factory=list)
+    edges: list[_Edge] = field(default_factory=list)
+    goes_on: bool = False
+    """What is told of the cell whose right side comes next."""
     level: int | None = None
     style: int | None = None
     in_table: bool = False
@@ -256,6 +273,8 @@ class _Reader:
             stream.level, stream.style, stream.in_table = None, None, False
         elif word == "intbl":
             stream.in_table = True
+        elif word in ("trowd", "clvmrg", "cellx"):
+            _define_row(stream, word, number or 0)
         elif word == "outlinelevel":
             stream.level = min(number or 0, 5) + 1 if 0 <= (number or 0) < 9 else None
         elif word == "s":
@@ -358,11 +377,19 @@ class _Reader:
         elif stream.row or text:
             cells = (*stream.row, *([text] if text else []))
             stream.row.clear()
-            self.paragraphs.append(_Paragraph("", None, False, cells))
+            self.paragraphs.append(_Paragraph("", None, False, cells, tuple(stream.edges)))
 
     def _end_footnote(self) -> None:
         self._end_paragraph(self._note)
         self._note = _Stream()
+
+
+def _define_row(stream: _Stream, word: str, number: int) -> None:
+    if word == "trowd":
+        stream.edges.clear()
+    elif word == "cellx":
+        stream.edges.append(_Edge(number, stream.goes_on))
+    stream.goes_on = word == "clvmrg"
 
 
 def _set_mark(stream: _Stream) -> None:
@@ -466,12 +493,44 @@ def _document(paragraphs: list[_Paragraph], parser: str) -> ParsedDocument:
     canonical = CanonicalText()
     for kind, group in _runs(paragraphs):
         if kind == "table":
-            markdown_table.add_grid(canonical, [paragraph.cells or () for paragraph in group])
+            rows, spans = _grid(group)
+            markdown_table.add_grid(canonical, rows, spans=spans)
         elif kind == "list":
             canonical.add("list", "\n".join(paragraph.text for paragraph in group))
         else:
             _add_single(canonical, group[0])
     return canonical.document(parser)
+
+
+def _grid(rows: Sequence[_Paragraph]) -> tuple[list[list[str]], list[markdown_table.Span]]:
+    """Cells at their columns, which the right sides of all rows' cells make; one merged over rows is in each."""
+    places = _columns({edge.place for row in rows for edge in row.edges})
+    grid: list[list[str]] = []
+    spans: list[markdown_table.Span] = []
+    for number, row in enumerate(rows):
+        cells = row.cells or ()
+        if len(row.edges) != len(cells) or not places:
+            grid.append(list(cells))
+            continue
+        texts: list[str] = []
+        for cell, edge in zip(cells, row.edges, strict=True):
+            first, last = len(texts), max(places[edge.place], len(texts) + 1)
+            above = grid[-1][first] if edge.goes_on and grid and first < len(grid[-1]) else ""
+            texts += [cell or above, *[""] * (last - first - 1)]
+            if last - first > 1:
+                spans.append(markdown_table.Span(number, first, last))
+        grid.append(texts)
+    return grid, spans
+
+
+def _columns(places: Iterable[int]) -> dict[int, int]:
+    """Right sides of cells to the columns they end, counted from 1; rows of one table differ by a little."""
+    columns: dict[int, int] = {}
+    before, column = -_SAME_SIDE, 0
+    for place in sorted(places):
+        column += not columns or place - before > _SAME_SIDE
+        columns[place], before = column, place
+    return columns if column <= _MOST_COLUMNS else {}
 
 
 def _add_single(canonical: CanonicalText, paragraph: _Paragraph) -> None:
