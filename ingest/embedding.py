@@ -21,6 +21,8 @@ from rag_service.inference.use_multilingual import UseMultilingual
 from rag_service.ports import Vectors
 
 _LENGTH_BYTES = 8
+_MOST_SECONDS = 600.0
+"""For one answer, the loading of the model included: a thousand times what it takes. More is a hang."""
 
 
 class EmbeddingProcess:
@@ -34,7 +36,7 @@ class EmbeddingProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """Raises ChildProcessError when the process dies twice over the same texts."""
+        """Raises ChildProcessError when the process dies, or hangs and is ended, twice over the same texts."""
         request = json.dumps(list(texts)).encode()
         with self._lock:
             for _ in range(2):
@@ -59,12 +61,16 @@ class EmbeddingProcess:
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None
+        late = threading.Timer(_MOST_SECONDS, process.kill)
+        late.start()
         try:
             process.stdin.write(len(request).to_bytes(_LENGTH_BYTES, "big") + request)
             process.stdin.flush()
             answer = process.stdout.read(answer_bytes)
         except BrokenPipeError:
             answer = b""
+        finally:
+            late.cancel()
         if len(answer) == answer_bytes:
             return answer
         self._stop()

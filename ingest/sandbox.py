@@ -207,6 +207,8 @@ class Sandbox:
         limits = self._limits
         if ending == "answered":
             return decode_answer(answer)
+        if ending.startswith("refused"):
+            raise ChildProcessError(f"there is no process to parse in: {os.strerror(int(ending.split()[1]))}")
         raise _death(ending, limits)
 
 

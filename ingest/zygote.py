@@ -105,7 +105,14 @@ class Zygote:
         if not message:
             return False
         file, channel, status = descriptors
-        pid = self._hand_over(file, channel)
+        try:
+            pid = self._hand_over(file, channel)
+        except OSError as error:
+            # The machine has no process for it: no fault of the document's, nor of the parses under way.
+            _tell_refusal(status, error)
+            for descriptor in descriptors:
+                os.close(descriptor)
+            return True
         now = time.monotonic()
         self._parses[pid] = _Parse(
             status, now + self._limits.slice_seconds, now + self._limits.wall_seconds, now + self._limits.most_seconds
@@ -228,6 +235,11 @@ def _resident_bytes() -> int:
     """In memory now; 0 where /proc does not tell. Not getrusage, whose peak may be that of the process before exec."""
     statm = Path("/proc/self/statm")
     return int(statm.read_text().split()[1]) * resource.getpagesize() if statm.exists() else 0
+
+
+def _tell_refusal(status: int, error: OSError) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        os.write(status, f"refused {error.errno} 0".encode())
 
 
 def _tell(parse: _Parse, exit_code: int, peak_bytes: int) -> None:

@@ -193,6 +193,14 @@ def test_cut_words_are_mended_by_what_else_the_document_says(first: str, second:
     assert words.glue(first, second) == glued
 
 
+def test_a_line_end_between_chinese_and_latin_is_a_space_where_the_document_sets_one() -> None:
+    cut = ["本条见第3.2", "节，或者打开", "Settings"]
+    close = Vocabulary.of(["共12个月，用Python写成。"])
+    assert close.join(cut) == "本条见第3.2节，或者打开Settings"
+    spaced = Vocabulary.of(["共 12 个月，用 Python 写成，第3条。"])
+    assert spaced.join(cut) == "本条见第3.2 节，或者打开 Settings"
+
+
 @given(st.lists(st.text("abc中文，。- ", min_size=1), min_size=1))
 def test_joining_loses_nothing_but_white_space_and_hyphens(texts: list[str]) -> None:
     def inked(text: str) -> str:
@@ -567,6 +575,16 @@ def test_running_headers_and_page_numbers_are_dropped(number: Callable[[int], st
     parsed = parse(manual(6, "某某公司员工手册", number, lambda index: f"{'甲乙丙丁戊己'[index]}部分的开头"))
     assert "员工手册" not in parsed.text
     assert [text for _, text in blocks(parsed)][1::2] == [f"这是第{n}页。{CHINESE}" for n in "一二三四五六"]
+
+
+def test_an_account_in_a_repeated_footer_is_said_once() -> None:
+    footer = "开户行：工商银行海淀支行 账号 6222000011112222"
+    bodies = [[line(f"第{number}张发票的明细，{number}月份" * 3, 300)] for number in "一二三四五"]
+    pages = [pdf_furniture.Page([*body, line(footer, 780, size=8)], 0, 800) for body in bodies]
+    kept = pdf_furniture.without_furniture(pages, 10)
+    assert [piece.text for page in kept for piece in page].count(footer) == 1
+    assert kept[0] == pages[0].pieces
+    assert kept[1:] == bodies[1:]
 
 
 def test_a_few_pages_keep_their_headers() -> None:

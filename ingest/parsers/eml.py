@@ -16,6 +16,7 @@ from email.message import Message
 from ingest.parsers import decoding
 from ingest.parsers.canonical import CanonicalText, clean
 from ingest.parsers.html import add_html, charset, visible
+from ingest.parsers.lines import columns
 from ingest.parsers.plain import add_plain
 from rag_service import media_types
 from rag_service.errors import ParseFailed
@@ -32,8 +33,8 @@ _FATAL = (
     email.errors.InvalidBase64CharactersDefect,
     email.errors.InvalidBase64LengthDefect,
 )
-_MUCH_MORE = 2
-"""Plain text of less than half of what the HTML shows says only that there is HTML, or leaves its tables out."""
+_MUCH_MORE = 1.5
+"""Plain text of less than two thirds of what the HTML shows says only that there is HTML, or leaves its tables out."""
 _CARRIED = re.compile("[\ud800-\udfff]")
 """Bytes beyond ASCII, as the standard library carries them in text."""
 _FLOWED = re.compile(r"(?<=[^\n]) \n(?!-- ?\n|\n|>)")
@@ -155,7 +156,7 @@ def _best(part: Message) -> list[Message]:
     plain = next((inner for inner in alternatives if inner.get_content_type() == "text/plain"), None)
     rich = next((inner for inner in reversed(alternatives) if _holds_html(inner)), None)
     best = plain
-    if plain is None or (rich is not None and _ink(rich) > _MUCH_MORE * _ink(plain)):
+    if plain is None or (rich is not None and _MUCH_MORE * _ink(plain) < _ink(rich)):
         best = rich or plain or (alternatives[-1] if alternatives else None)
     attached = [found for inner in alternatives if inner is not best for found in _attached(inner)]
     return [*([best] if best is not None else []), *attached]
@@ -175,13 +176,13 @@ def _holds_html(part: Message) -> bool:
 
 
 def _ink(part: Message) -> int:
-    """Bytes of text that are shown. Nothing is decoded: an alternative that is not read must not fail the mail."""
+    """Columns of text that are shown, about: an alternative that is not read must not fail the mail by its encoding."""
     texts = [inner for inner in part.walk() if inner.get_content_maintype() == "text" and not _is_attached(inner)]
-    return sum(len("".join(_shown(inner).split())) for inner in texts)
+    return sum(columns("".join(_shown(inner).split())) for inner in texts)
 
 
 def _shown(part: Message) -> str:
-    text = clean(_bytes(part).decode("latin-1"))
+    text = _bytes(part).decode("utf-8", "replace")
     return visible(text) if part.get_content_type() == "text/html" else text
 
 

@@ -28,6 +28,7 @@ _WIDER = 1.3
 
 _DIGITS = re.compile(r"\d+")
 _NUMERAL = re.compile(r"(?:第)?([ivxlc]+|[〇零一二三四五六七八九十百]+)(?:页|頁)?")
+_FACT = re.compile(r"\d{6}|\w@\w")
 _LETTER = re.compile(r"[^\W\d_]")
 
 Zone = Literal["top", "bottom"]
@@ -58,7 +59,11 @@ class _Candidate(NamedTuple):
 
 
 def without_furniture(pages: Sequence[Page], body_size: float) -> list[list[Line]]:
-    """Each page's pieces without what is repeated; documents of a few pages keep all."""
+    """Each page's pieces without what is repeated; documents of a few pages keep all.
+
+    A repeated line with an account, a telephone number or an address for mail in it stays where it first stands: a
+    letterhead may be the only place that says so.
+    """
     if len(pages) < _FEWEST_PAGES:
         return [list(page.pieces) for page in pages]
     found: dict[_Key, list[_Candidate]] = defaultdict(list)
@@ -67,7 +72,12 @@ def without_furniture(pages: Sequence[Page], body_size: float) -> list[list[Line
             found[key].append(candidate)
     chosen = {(key.zone, key.text) for key in _repeated(found, len(pages))}
     # On a title page or an appendix the same may stand a little higher or lower.
-    dropped = {id(c.line) for key, group in found.items() if (key.zone, key.text) in chosen for c in group}
+    furniture = [c for key, group in found.items() if (key.zone, key.text) in chosen for c in group]
+    facts: dict[str, Line] = {}
+    for candidate in sorted(furniture, key=lambda candidate: candidate.page):
+        if _FACT.search(candidate.line.text):
+            facts.setdefault(candidate.line.text, candidate.line)
+    dropped = {id(c.line) for c in furniture} - {id(line) for line in facts.values()}
     return [[piece for piece in page.pieces if id(piece) not in dropped] for page in pages]
 
 

@@ -12,6 +12,8 @@ _WORD = re.compile(r"[^\W\d_]+(?:[-\u2010][^\W\d_]+)*")
 _CUT = re.compile(r"([^\W\d_]+(?:[-\u2010][^\W\d_]+)*)[-\u2010]$")
 _REST = re.compile(r"[^\W\d_]+(?:[-\u2010][^\W\d_]+)*")
 _LONGEST_WORD = 100
+_CLOSE = re.compile(r"[\u3400-\u9fff](?=[A-Za-z0-9])|[A-Za-z0-9](?=[\u3400-\u9fff])")
+_SPACED = re.compile(r"[\u3400-\u9fff] (?=[A-Za-z0-9])|[A-Za-z0-9] (?=[\u3400-\u9fff])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,18 +21,23 @@ class Vocabulary:
     """The words of a document, in lower case, those with hyphens whole."""
 
     words: frozenset[str]
+    parts_scripts: bool = True
+    """Whether the document puts a space between Chinese and Latin words."""
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> Vocabulary:
         """Without the cut words at the ends and their rests at the beginnings of lines."""
         found: set[str] = set()
         cut = False
+        spaced = close = 0
         for text in texts:
+            spaced += len(_SPACED.findall(text))
+            close += len(_CLOSE.findall(text))
             words = _WORD.findall(text)
             ends = _CUT.search(text.rstrip()) is not None
             found.update(word.lower() for word in words[int(cut) : len(words) - int(ends)])
             cut = ends
-        return cls(frozenset(found))
+        return cls(frozenset(found), spaced >= close)
 
     def join(self, lines: Sequence[str]) -> str:
         text = ""
@@ -52,7 +59,8 @@ class Vocabulary:
             return left + right
         if is_wide(left[-1]) or is_wide(right[0]):
             both = is_wide(left[-1]) and is_wide(right[0])
-            return left + right if both or not _is_word(left[-1]) or not _is_word(right[0]) else f"{left} {right}"
+            is_parted = self.parts_scripts and not both and _is_word(left[-1]) and _is_word(right[0])
+            return f"{left} {right}" if is_parted else left + right
         return f"{left} {right}"
 
     def _keeps_hyphen(self, cut: str, rest: str) -> bool:
