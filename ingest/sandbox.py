@@ -23,7 +23,7 @@ from typing import Self
 
 from ingest.parse_protocol import LENGTH_BYTES, READY_WITHOUT_NETWORK, ParseLimits, decode_answer
 from rag_service.errors import BlobMissing, ParseFailed, UnsupportedType
-from rag_service.media_types import SUFFIXES
+from rag_service.media_types import IMAGES, PDF, SUFFIXES
 from rag_service.types import ParsedDocument
 
 log = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ class Sandbox:
             zygote = self._send([file.fileno(), theirs.fileno(), writer.fileno()])
             theirs.close()
             writer.close()
-            deadline = time.monotonic() + self._limits.most_seconds + _GRACE_SECONDS
+            deadline = time.monotonic() + self._most_seconds(media_type) + _GRACE_SECONDS
             # Whichever way this block is left, closing our end of the pipe makes the zygote kill a child still running.
             try:
                 with leash.holding(ours):
@@ -159,6 +159,10 @@ class Sandbox:
                         self._zygote = None
                 zygote.stop()
                 return b"", "timeout 0 0"
+
+    def _most_seconds(self, media_type: str) -> float:
+        """After which the zygote has ended the parse: only what may hold pictures may take as long as they do."""
+        return self._limits.most_seconds if media_type in {PDF, *IMAGES} else self._limits.wall_seconds
 
     def _send(self, descriptors: list[int]) -> _Zygote:
         """Hand one parse to the zygote, starting one where there is none or the last one died."""

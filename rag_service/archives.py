@@ -48,8 +48,8 @@ _OF_ARCHIVE = {
     "empty": "there is no file in the archive",
     "encrypted": "the archive is protected by a password",
     "archive-overlap": "parts of the archive share bytes, so that a little inflates to a lot",
-    "too-many-entries": "the archive has more entries than are allowed, folders among them",
-    "decompression-limit": "the archive inflates to more than is allowed",
+    "too-many-entries": "the archive, with those before it, has more entries than are allowed, folders among them",
+    "decompression-limit": "the archive, with those before it, inflates to more than is allowed",
     "memory-limit": "reading the archive needed more memory than is allowed",
     "parse-timeout": "reading the archive took longer than is allowed",
     "crashed": "the process that reads the archive died",
@@ -74,6 +74,14 @@ class Member:
     problem: Problem | None
 
 
+@dataclass(slots=True)
+class Allowance:
+    """What the archives of one upload may still hold, all of them together: many small ones are no way round."""
+
+    entries: int
+    bytes: int
+
+
 class Archives:
     """`folder` is where a member that is not small lies while it is looked at; the system's for temporary files
     if not given."""
@@ -95,38 +103,43 @@ class Archives:
         self._memory_bytes = memory_bytes
         self._seconds = seconds
 
-    def members(self, content: BinaryIO, name: str) -> Iterator[Member]:
+    def allowance(self) -> Allowance:
+        return Allowance(self._most_entries, self._most_bytes)
+
+    def members(self, content: BinaryIO, name: str, allowance: Allowance | None = None) -> Iterator[Member]:
         """In the archive's order, named `<name>/<path in the archive>`; a content is open until the next is asked for.
 
         Raises InvalidInput with a `reason` when the archive as a whole is refused. That can also be after some members,
         since everything is counted as it inflates: then those are not to be taken either. Raises StorageFull.
+        What it holds is taken off the allowance, which is a whole one where none is given.
         """
-        limits = (self._most_entries, self._most_bytes, self._most_member_bytes)
+        left = allowance or self.allowance()
+        limits = (left.entries, left.bytes, self._most_member_bytes)
         with (
             _descriptor(content, self._dir) as archive,
             _Child(archive, [*limits, self._memory_bytes, round(self._seconds)]) as child,
         ):
             try:
-                yield from self._members(_Frames(child.output, self._seconds), name)
+                yield from self._members(_Frames(child.output, self._seconds), name, left)
             except _Died as death:
                 raise self._refused(name, death.reason or child.cause_of_death()) from death
 
-    def _members(self, frames: _Frames, name: str) -> Iterator[Member]:
-        bytes_left = self._most_bytes
-        for number, (kind, payload) in enumerate(frames, 1):
+    def _members(self, frames: _Frames, name: str, left: Allowance) -> Iterator[Member]:
+        for kind, payload in frames:
             if kind == DONE:
                 return
             if kind == FAILED:
                 raise self._refused(name, _known(payload, _OF_ARCHIVE))
-            if kind != MEMBER or number > self._most_entries:
+            if kind != MEMBER or left.entries == 0:
                 raise _Died("crashed")
+            left.entries -= 1
             path = _text(payload)
             with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES, dir=self._dir) as file:
                 content = cast(BinaryIO, file)
                 reason = self._receive(frames, name, content)
-                bytes_left -= content.tell()
-                if bytes_left < 0:
+                if content.tell() > left.bytes:
                     raise _Died("crashed")
+                left.bytes -= content.tell()
                 yield self._member(name, path, reason, content)
 
     def _receive(self, frames: _Frames, name: str, file: BinaryIO) -> str | None:

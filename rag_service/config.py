@@ -73,8 +73,8 @@ class Settings(BaseSettings):
     parse_memory_bytes: int = Field(2_000_000_000, ge=200_000_000, description="Address space of a parse.")
     parse_at_once: int = Field(4, ge=1, le=64, description="Documents of one worker being parsed at once.")
     ocr: Literal["auto", "off"] = Field("auto", description="Read images and scanned pages where [ocr] is installed.")
-    archive_entries: int = Field(10_000, ge=1, description="Most files in one uploaded ZIP archive.")
-    archive_bytes: int = Field(2_000_000_000, ge=1, description="Most bytes one uploaded ZIP archive inflates to.")
+    archive_entries: int = Field(10_000, ge=1, description="Most files in the ZIP archives of one upload.")
+    archive_bytes: int = Field(2_000_000_000, ge=1, description="Most bytes the ZIP archives of one upload inflate to.")
     compact_after_chunks: int = Field(2_000, ge=1, description="Smallest tail that is folded into a new base.")
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from rag_service import failpoints, media_types
-from rag_service.archives import Archives, Member
+from rag_service.archives import Allowance, Archives, Member
 from rag_service.blobs import BlobStore
 from rag_service.db.documents import Documents, Registered, Upload
 from rag_service.db.idempotency import Answered, Json, Once, Replayed
@@ -87,7 +87,8 @@ class Intake:
             return receipt
 
         def work(put: set[str]) -> Receipt:
-            entries = [entry for file in files for entry in self._entries(file, put)]
+            allowance = self._archives.allowance()
+            entries = [entry for file in files for entry in self._entries(file, put, allowance)]
             uploads = [entry.upload for entry in entries if entry.upload is not None]
             failpoints.reach("upload.bytes-stored")
             # Where all is refused there is nothing to do twice, and the files may come mended under the same key.
@@ -150,11 +151,12 @@ class Intake:
             for sha256 in put:
                 self._documents.collect(sha256, self._blobs.remove)
 
-    def _entries(self, file: Incoming, put: set[str]) -> list[_Entry]:
+    def _entries(self, file: Incoming, put: set[str], allowance: Allowance) -> list[_Entry]:
         try:
             filename, media_type = _recognised(file)
             if media_type == media_types.ZIP:
-                return [self._member(member, put) for member in self._archives.members(file.content, filename)]
+                members = self._archives.members(file.content, filename, allowance)
+                return [self._member(member, put) for member in members]
             return [_Entry(file.filename, self._put(filename, media_type, file, put), None)]
         except (InvalidInput, UnsupportedType) as error:
             return [_Entry(file.filename, None, of(error))]

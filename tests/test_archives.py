@@ -18,7 +18,7 @@ import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -26,9 +26,11 @@ from conftest import wait_until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rag_service import archive_child, archives
+from rag_service import archive_child, archives, config
 from rag_service.archives import Archives, path_fault
+from rag_service.bootstrap import open_storage
 from rag_service.errors import InvalidInput
+from rag_service.intake import Incoming
 
 LIMITS = Archives(most_entries=50, most_bytes=2_000_000, most_member_bytes=500_000)
 DOCUMENTS = {"说明/年假.txt": "十五天".encode(), "warranty.md": b"Two years. " * 50}
@@ -322,6 +324,35 @@ def test_an_archive_that_inflates_beyond_its_limit_is_refused_whole() -> None:
     data = zipped({f"{n}.txt": b"0" * 400_000 for n in range(6)})
 
     assert refusal(data).data == {"filename": "a.zip", "reason": "decompression-limit", "limit_bytes": 2_000_000}
+
+
+def test_archives_of_one_upload_share_what_is_allowed() -> None:
+    allowance = LIMITS.allowance()
+    for number in range(2):
+        archive = zipped({f"{number} {name}.txt": b"x" * 300_000 for name in range(3)})
+        assert len(list(LIMITS.members(io.BytesIO(archive), f"{number}.zip", allowance))) == 3
+
+    for files, reason in (({f"{n}.txt": b"x" for n in range(45)}, "too-many-entries"),
+                          ({"large.txt": b"x" * 400_000}, "decompression-limit")):  # fmt: skip
+        with pytest.raises(InvalidInput) as caught:
+            list(LIMITS.members(io.BytesIO(zipped(files)), "3.zip", allowance))
+        assert caught.value.data["reason"] == reason
+
+
+def test_many_small_archives_in_one_upload_are_no_way_round_the_limits(tmp_path: Path) -> None:
+    files = [
+        Incoming(
+            f"{number}.zip", None, io.BytesIO(zipped({f"{name}.txt": b"%d %d" % (number, name) for name in range(3)}))
+        )
+        for number in range(4)
+    ]
+    with closing(open_storage(config.load(data=tmp_path / "data", archive_entries=7))) as storage:
+        kb = storage.knowledge_bases.create("default", "kb").id
+        _, accepted = storage.intake.accept("default", kb, files)
+
+    assert [entry.problem and entry.problem.data["reason"] for entry in accepted] == [
+        *[None] * 6, "too-many-entries", "too-many-entries",
+    ]  # fmt: skip
 
 
 def test_what_is_refused_counts_as_well() -> None:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from rooms import PROBLEM, TENANT, Room, made_of, vectors_of
+from sqlalchemy import Connection
 from test_db_publication import in_threads
 
+from rag_service.db import documents, items
 from rag_service.db.documents import Replacement, Upload
 from rag_service.db.publication import Publisher
 from rag_service.errors import ContentTaken, LeaseLost, NotFound, VersionChanged, YoujuError
@@ -303,6 +308,44 @@ def quietly(work: Callable[[], object]) -> Callable[[], object]:
             return
 
     return run
+
+
+def test_an_item_made_while_a_replacement_waits_for_its_turn_is_in_its_hands_too(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, [document_id] = room.upload("first")
+    room.claim_one()
+    lock, of_document = items.lock_documents, documents._open_items
+    first_has_its_turn, first_may_go_on = threading.Event(), threading.Event()
+
+    def lock_and_wait(connection: Connection, document_ids: Collection[str]) -> None:
+        lock(connection, document_ids)
+        if not first_has_its_turn.is_set():
+            first_has_its_turn.set()
+            first_may_go_on.wait(30)
+
+    def open_items(connection: Connection, found: str) -> list[int]:
+        # A worker comes between, in the midst of the second replacement: what it may take, it publishes.
+        if first_may_go_on.is_set() and connection.dialect.name == "postgresql":
+            for claim in room.claim():
+                room.publish(claim, "second")
+        return of_document(connection, found)
+
+    monkeypatch.setattr(items, "lock_documents", lock_and_wait)
+    monkeypatch.setattr(documents, "_open_items", open_items)
+    with ThreadPoolExecutor(2) as threads:
+        second = threads.submit(replace, room, document_id, "second")
+        assert first_has_its_turn.wait(30)
+        third = threads.submit(replace, room, document_id, "third")
+        time.sleep(0.3)
+        first_may_go_on.set()
+        for replacement in (second, third):
+            replacement.result()
+
+    claim = room.claim_one()
+    assert claim.sha256 == sha256("third")
+    room.publish(claim, "third")
+    assert (get(room, document_id).version, room.differences()) == (1, [])
 
 
 def test_whoever_changes_a_document_at_once_with_others_never_deadlocks_and_loses_nothing(room: Room) -> None:

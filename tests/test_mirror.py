@@ -133,6 +133,29 @@ def test_what_is_excluded_or_could_not_be_read_is_not_gone() -> None:
     assert compare(Listing(unreadable={".": PermissionError()}), known, EVERYTHING).gone == []
 
 
+@pytest.mark.parametrize(
+    "patterns",
+    [
+        Patterns(include=("*.txt",)),
+        Patterns(exclude=("x.zip",)),
+        Patterns(exclude=("sub/x.zip",)),
+        Patterns(exclude=("sub",)),
+        Patterns(exclude=("s*/*.zip",)),
+    ],
+    ids=str,
+)
+def test_what_is_in_an_archive_or_a_folder_that_is_left_out_is_not_gone(patterns: Patterns) -> None:
+    known = {"sub/x.zip/a.txt": _standing("sub/x.zip/a.txt"), "b.txt": _standing("b.txt")}
+
+    assert compare(Listing(), known, patterns).gone == ["b.txt"]
+
+
+def test_what_was_in_an_archive_that_was_asked_for_is_gone_with_it() -> None:
+    known = {"sub/x.zip/a.txt": _standing("sub/x.zip/a.txt")}
+
+    assert compare(Listing(), known, Patterns(include=("sub/x.zip",))).gone == ["sub/x.zip/a.txt"]
+
+
 def test_only_what_stays_as_it_is_for_a_while_is_taken_to_be_finished() -> None:
     settling = Settling(1.0)
 
@@ -301,6 +324,17 @@ def test_files_that_swap_their_contents_swap_their_documents(place: Place) -> No
     assert counts(place.update()) == (0, 1, 1, 0, 0)
 
 
+def test_the_last_of_two_equal_files_takes_the_document_with_it(place: Place) -> None:
+    place.write({"a.md": "Same.", "b.md": "Same.", "c.md": "Third."})
+    place.update()
+    place.write({"a.md": "Other."})
+    place.update()
+    (place.root / "b.md").unlink()
+
+    assert place.update().removed == 1
+    assert {place.text(name) for name in place.documents()} == {"Other.", "Third."}
+
+
 def test_a_document_of_two_folders_is_removed_with_the_second(place: Place, tmp_path: Path) -> None:
     other = tmp_path / "other"
     place.write({"a.md": "Shared.", "b.md": "Own."})
@@ -335,6 +369,16 @@ def test_a_document_that_somebody_else_put_there_is_not_removed(place: Place) ->
 
     assert place.update().removed == 0
     assert place.documents()["mine.md"].id == mine
+
+
+def test_a_document_that_somebody_else_put_there_keeps_its_content_when_the_file_changes(place: Place) -> None:
+    place.upload("mine.md", "Also in the folder.")
+    place.write({"a.md": "Also in the folder.", "b.md": "Second."})
+    place.update()
+    place.write({"a.md": "Changed in the folder."})
+
+    assert counts(place.update()) == (1, 0, 1, 0, 0)
+    assert (place.text("mine.md"), place.text("a.md")) == ("Also in the folder.", "Changed in the folder.")
 
 
 def test_documents_of_somebody_else_are_not_removed_when_a_file_changes_from_one_to_another(place: Place) -> None:
@@ -431,6 +475,16 @@ def test_what_an_archive_holds_in_vain_is_told_of_in_every_run(place: Place) -> 
         report = place.update()
         assert counts(report) == (ready, 0, duplicates, 0, 2)
         assert {reason for _, reason, _ in report.failed} == {"unsupported-type", "filename"}
+
+
+def test_a_file_of_an_archive_that_is_refused_leaves_its_last_good_version_answering(place: Place) -> None:
+    place.write({"x.zip": zipped({"a.md": "First.", "b.md": "Second.", "c.md": "Third."})})
+    place.update()
+    place.write({"x.zip": zipped({"a.md": "First.", "b.md": "\0\0"})})
+
+    assert counts(place.update()) == (0, 0, 1, 1, 1)
+    assert set(place.documents()) == {"x.zip/a.md", "x.zip/b.md"}
+    assert place.text("x.zip/b.md") == "Second."
 
 
 def test_an_archive_that_is_being_written_takes_nothing_away(place: Place) -> None:
@@ -536,6 +590,35 @@ def test_a_watched_folder_is_followed(watched: Watched) -> None:
 
     assert place.documents() == {"b.md": kept}
     assert watched.total("ready") == 2
+
+
+def test_a_file_put_back_as_it_was_is_seen_by_the_mirror_that_had_taken_it(place: Place, tmp_path: Path) -> None:
+    mirror = place.mirror()
+    place.write({"a.md": "First.", "b.md": "Second.", "c.md": "Third."})
+    for name in ("a.md", "b.md"):
+        shutil.copy2(place.root / name, tmp_path / name)
+    mirror.update(IngestReport())
+    place.write({"a.md": "Other, and longer."})
+    (place.root / "b.md").unlink()
+    mirror.update(IngestReport())
+    for name in ("a.md", "b.md"):
+        shutil.copy2(tmp_path / name, place.root / name)
+    report = IngestReport()
+    mirror.update(report)
+
+    assert counts(report) == (1, 1, 1, 0, 0)
+    assert {name: place.text(name) for name in place.documents()} == {
+        "a.md": "First.", "b.md": "Second.", "c.md": "Third.",
+    }  # fmt: skip
+
+
+def test_a_document_deleted_by_hand_comes_back_while_its_folder_is_watched(watched: Watched) -> None:
+    place = watched.place
+    place.rooms.storage.delete_document(TENANT, place.documents()["a.md"].id)
+    place.write({"b.md": "Second."})
+    wait_until(lambda: watched.total("ready") == 3, 60)
+
+    assert set(place.documents()) == {"a.md", "b.md"}
 
 
 def test_a_file_saved_by_way_of_another_is_one_change(watched: Watched) -> None:

@@ -424,3 +424,27 @@ def wait_for(condition: Callable[[], Found | None], seconds: float = 30) -> Foun
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.01)
     return value
+
+
+def test_a_machine_without_a_process_to_spare_is_no_fault_of_the_document(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusing = tmp_path / "refuses"
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, pathlib\n"
+        "fork = os.fork\n"
+        "def refuse():\n"
+        f"    if pathlib.Path({str(refusing)!r}).exists():\n"
+        "        raise BlockingIOError(11, 'no process')\n"
+        "    return fork()\n"
+        "os.fork = refuse\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    refusing.touch()
+    with Sandbox() as sandbox:
+        for _ in range(3):
+            with pytest.raises(ChildProcessError):
+                sandbox.parse(small, TEXT)
+        refusing.unlink()
+
+        assert sandbox.parse(small, TEXT).text == "第一句。Second sentence."

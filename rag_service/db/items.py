@@ -47,5 +47,8 @@ def lock(connection: Connection, *which: ColumnElement[bool]) -> list[int]:
 
 def lock_documents(connection: Connection, document_ids: Collection[str]) -> None:
     """Every item there is of these documents."""
-    for some in batches(sorted(document_ids)):
-        lock(connection, job_items.c.document_id.in_(some))
+    # Twice: while the first waits, whoever it waits for may make another item, which a statement begun before does not
+    # see. After that nobody makes one, as for this all others have to be locked.
+    for _ in range(2):
+        for some in batches(sorted(document_ids)):
+            lock(connection, job_items.c.document_id.in_(some))

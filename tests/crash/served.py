@@ -45,7 +45,7 @@ class Promises:
     deleted: set[str] = field(default_factory=set)
 
     def kept(self) -> dict[str, set[bytes]]:
-        return {document: contents for document, contents in self.holds.items() if document not in self.deleting}
+        return {document: contents for document, contents in dict(self.holds).items() if document not in self.deleting}
 
 
 class Running:
@@ -248,7 +248,7 @@ class Cycles:
 
     def _searches(self, client: httpx.Client) -> Iterator[None]:
         while True:
-            gone = set(self._promises.deleted)
+            gone = self._promises.deleted.copy()
             back = retrieved(client, self._kb) & gone
             assert not back, f"deleted and found: {back}"
             yield
