@@ -6,6 +6,7 @@ Each step takes what the one before it made; nothing is visible before `publish`
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from ingest.sandbox import Leash
 from rag_service.blobs import BlobStore
 from rag_service.db.jobs import Claim
 from rag_service.db.publication import Halves, Publisher
-from rag_service.errors import BlobMissing
+from rag_service.errors import BlobMissing, ParseFailed
 from rag_service.ports import Embedder, TokenCounter, Vectors
 from rag_service.text import in_context
 from rag_service.types import ChunkDraft, ParsedDocument
@@ -62,12 +63,14 @@ class Pipeline:
         tokens: Callable[[], TokenCounter],
         embedder: Embedder,
         publisher: Publisher,
+        chunk_seconds: float = 600.0,
     ) -> None:
         self._blobs = blobs
         self._parser = parser
         self._tokens = tokens
         self._embedder = embedder
         self._publisher = publisher
+        self._chunk_seconds = chunk_seconds
 
     def warm_up(self) -> None:
         """Load what the first document would wait for. Raises OSError."""
@@ -81,11 +84,16 @@ class Pipeline:
         return self._parser.parse(self._blobs.path(claim.sha256), claim.media_type, leash)
 
     def prepare(self, claim: Claim, parsed: ParsedDocument, leash: Leash) -> Prepared:
-        """Chunk, and look up which chunks were embedded before. Raises ParseAbandoned."""
+        """Chunk, and look up which chunks were embedded before. Raises ParseAbandoned, and ParseFailed where that takes
+        longer than any real document of the largest size does."""
         count = self._tokens().count
+        over_at = time.monotonic() + self._chunk_seconds
 
         def count_or_leave(text: str) -> int:
             leash.check()
+            if time.monotonic() > over_at:
+                detail = "cutting the text into passages took too long"
+                raise ParseFailed("parse-timeout", detail, limit_seconds=self._chunk_seconds)
             return count(text)
 
         drafts = tuple(chunk(parsed, count_or_leave, CHUNK_TOKENS))

@@ -17,6 +17,7 @@ from ingest.pipeline import Embedded, Pipeline
 from ingest.sandbox import Leash, ParseAbandoned, Sandbox
 from rag_service.db.documents import Upload
 from rag_service.db.tables import chunks, vectors
+from rag_service.errors import ParseFailed
 from rag_service.inference.use_multilingual import UseMultilingual, UseMultilingualTokens
 from rag_service.ports import Vectors
 
@@ -155,3 +156,13 @@ def test_chunking_is_left_once_nobody_wants_the_document(bench: Bench) -> None:
     leash.let_go()
     with pytest.raises(ParseAbandoned):
         bench.pipeline.prepare(claim, parsed, leash)
+
+
+def test_a_text_that_cannot_be_cut_in_time_is_a_failure_with_a_reason(bench: Bench, sandbox: Sandbox) -> None:
+    room = bench.room
+    room.upload("一句话。" * 2_000)
+    [claim] = room.claim()
+    pipeline = Pipeline(room.storage.blobs, sandbox, lambda: TOKENS, bench.embedder, room.publisher, chunk_seconds=0.0)
+    with pytest.raises(ParseFailed) as failed:
+        pipeline.prepare(claim, pipeline.parse(claim, Leash()), Leash())
+    assert failed.value.data == {"reason": "parse-timeout", "limit_seconds": 0.0}
