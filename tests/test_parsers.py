@@ -12,41 +12,19 @@ import docx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from parsed import blocks, failure, parse
 
-from ingest.parsers import REASONS, lines
+from ingest.parsers import lines
 from ingest.parsers.canonical import CanonicalText
 from ingest.parsers.docx import DocxParser
 from ingest.parsers.registry import PARSERS, parser_for
 from ingest.parsers.zip_container import Limits
 from rag_service.errors import ParseFailed
 from rag_service.media_types import DOCX, HTML, MARKDOWN, OLE, SUFFIXES, TEXT, XML, ZIP
-from rag_service.types import ParsedDocument
-
-
-def parse(media_type: str, data: bytes | str) -> ParsedDocument:
-    """The document, after checking what holds for every document."""
-    parsed = parser_for(media_type).parse(data.encode() if isinstance(data, str) else data)
-    position = 0
-    for block in parsed.blocks:
-        assert position <= block.start < block.end
-        assert not parsed.text[position : block.start].strip()
-        position = block.end
-    assert position == len(parsed.text)
-    assert "\n\n\n" not in parsed.text
-    assert not any(line != line.rstrip() for line in parsed.text.split("\n"))
-    assert not set(parsed.text) & set("\x00\r\ufeff\u00ad")
-    return parsed
-
-
-def blocks(parsed: ParsedDocument) -> list[tuple[str, str]]:
-    return [(block.kind, parsed.text[block.start : block.end]) for block in parsed.blocks]
 
 
 def reason(media_type: str, data: bytes) -> str:
-    with pytest.raises(ParseFailed) as caught:
-        parser_for(media_type).parse(data)
-    assert caught.value.reason in REASONS
-    return caught.value.reason
+    return failure(media_type, data).reason
 
 
 def test_every_supported_suffix_has_a_parser() -> None:

@@ -14,29 +14,13 @@ from email.mime.text import MIMEText
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from parsed import blocks, failure, parse
 
 from ingest.parsers import REASONS
 from ingest.parsers.epub import EpubParser
-from ingest.parsers.registry import parser_for
 from ingest.parsers.zip_container import Limits
 from rag_service.errors import ParseFailed
 from rag_service.media_types import EML, EPUB, HTML, RTF, XML
-from rag_service.types import ParsedDocument
-
-
-def parse(media_type: str, data: bytes | str) -> ParsedDocument:
-    return parser_for(media_type).parse(data.encode() if isinstance(data, str) else data)
-
-
-def blocks(parsed: ParsedDocument) -> list[tuple[str, str]]:
-    return [(block.kind, parsed.text[block.start : block.end]) for block in parsed.blocks]
-
-
-def failure(media_type: str, data: bytes | str) -> ParseFailed:
-    with pytest.raises(ParseFailed) as caught:
-        parse(media_type, data)
-    assert caught.value.reason in REASONS
-    return caught.value
 
 
 def reason(media_type: str, data: bytes | str) -> str:
