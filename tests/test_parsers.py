@@ -335,10 +335,11 @@ def test_a_formula_is_its_source() -> None:
     )
 )
 def test_any_tags_give_a_document_or_nothing(tags: list[str]) -> None:
+    # Each its own character: a name that stands twice in the header of a table is said once.
+    said = [chr(0x4E00 + number) if tag == "字" else tag for number, tag in enumerate(tags)]
     with suppress(ParseFailed):
-        parsed = parse(HTML, "".join(tags))
-        # A name over several columns of a table is said for each.
-        assert parsed.text.count("字") >= "".join(tags).count("字")
+        parsed = parse(HTML, "".join(said))
+        assert {piece for piece in said if len(piece) == 1} <= set(parsed.text)
 
 
 @pytest.mark.parametrize("tag", ["div", "table><tr><td", "ul><li", "blockquote", "b"])
@@ -353,8 +354,9 @@ SIZE = 150_000
 
 @pytest.fixture(scope="module")
 def fair_seconds() -> float:
-    """What a page of that many characters in small paragraphs may take, and four times as much for noise."""
-    return 4 * cpu_seconds(HTML, "<p>a word</p>" * (SIZE // 13))
+    """What a page of that many characters in small paragraphs may take, and twelve times as much: deep trees cost more
+    than flat ones, a busy machine more than an idle one, and what is quadratic a thousand times."""
+    return 12 * cpu_seconds(HTML, "<p>a word</p>" * (SIZE // 13))
 
 
 def cpu_seconds(media_type: str, text: str) -> float:
