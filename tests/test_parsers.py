@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 import zipfile
 from contextlib import suppress
@@ -340,6 +341,13 @@ def test_any_tags_give_a_document_or_nothing(tags: list[str]) -> None:
     with suppress(ParseFailed):
         parsed = parse(HTML, "".join(said))
         assert {piece for piece in said if len(piece) == 1} <= set(parsed.text)
+
+
+@pytest.mark.parametrize(
+    "page", ["<table><td colspan=9><li><tr>甲<td colspan=9>乙", "<table><td>甲<tr><td>乙<tr><td>丙"]
+)
+def test_text_in_a_table_that_is_none_is_not_lost(page: str) -> None:
+    assert set(re.findall("[甲乙丙]", page)) == set(re.findall("[甲乙丙]", parse(HTML, page).text))
 
 
 @pytest.mark.parametrize("tag", ["div", "table><tr><td", "ul><li", "blockquote", "b"])

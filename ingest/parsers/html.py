@@ -232,7 +232,7 @@ class _Table:
     blocks: bool = False
     head: bool = False
     stray: bool = False
-    """Whether text stands between its cells, where a table has no place for it."""
+    """Whether text stands between its cells, where a table has no place for it, or a cell in no row."""
 
     def is_layout(self) -> bool:
         """Old pages place their blocks by tables: such a one has headings in its cells, or mostly other tables."""
@@ -258,6 +258,8 @@ def _survey(soup: BeautifulSoup) -> list[_Table]:
                 found.append(inner)
             elif table is not None:
                 _note(table, node)
+                is_placed = node.parent is not None and node.parent.name == "tr"
+                table.stray = table.stray or (node.name in ("td", "th") and not is_placed)
             is_cell = node.name != "table" and (in_cell or node.name in ("td", "th", "caption"))
             if table is not None and inner is not table:
                 table.stray = table.stray or not in_cell
