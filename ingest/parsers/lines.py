@@ -71,7 +71,9 @@ class _Pieces:
 
     def glue(self, line: str) -> None:
         left, right = self._pieces[-1].rstrip(), line.lstrip()
-        if left and right and _HYPHENATED.fullmatch(left[-3:]) and right[0].islower():
+        # A word may have come in pieces of one letter.
+        tail = "".join([*self._pieces[-6:-1], left])[-3:]
+        if left and right and _HYPHENATED.fullmatch(tail) and right[0].islower():
             left = left[:-1]
         elif left and right and not (_is_wide(left[-1]) and _is_wide(right[0])):
             right = f" {right}"
