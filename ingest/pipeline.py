@@ -16,6 +16,7 @@ import numpy as np
 
 from ingest.chunker import chunk
 from ingest.sandbox import Leash
+from rag_service import failpoints
 from rag_service.blobs import BlobStore
 from rag_service.db.jobs import Claim
 from rag_service.db.publication import Halves, Publisher
@@ -81,7 +82,9 @@ class Pipeline:
         """Raises ParseFailed, BlobMissing, ParseAbandoned."""
         if not self._blobs.is_intact(claim.sha256):
             raise BlobMissing("the stored bytes are damaged", sha256=claim.sha256)
-        return self._parser.parse(self._blobs.path(claim.sha256), claim.media_type, leash)
+        parsed = self._parser.parse(self._blobs.path(claim.sha256), claim.media_type, leash)
+        failpoints.reach("ingest.parsed")
+        return parsed
 
     def prepare(self, claim: Claim, parsed: ParsedDocument, leash: Leash) -> Prepared:
         """Chunk, and look up which chunks were embedded before. Raises ParseAbandoned, and ParseFailed where that takes
@@ -99,6 +102,7 @@ class Pipeline:
         drafts = tuple(chunk(parsed, count_or_leave, CHUNK_TOKENS))
         hashes = tuple(hashlib.sha256(_embedded_text(draft).encode()).hexdigest() for draft in drafts)
         known = self._publisher.known_vectors(list(dict.fromkeys(hashes)))
+        failpoints.reach("ingest.chunked")
         return Prepared(claim, parsed, drafts, hashes, known)
 
     def embedding(self, prepared: Prepared) -> Embedding:
@@ -107,6 +111,7 @@ class Pipeline:
     def publish(self, embedded: Embedded) -> int:
         """Returns the knowledge base's new revision. Raises LeaseLost, StorageFull."""
         made = embedded.prepared
+        failpoints.reach("ingest.embedded")
         return self._publisher.publish(made.claim, made.parsed, made.drafts, embedded.vectors, made.hashes)
 
 

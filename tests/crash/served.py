@@ -29,9 +29,11 @@ HERE = Path(__file__).parent
 _CYCLES_A_FOLDER = 25
 _CYCLES_A_CHECK = 5
 FAILPOINTS = (
-    "upload.bytes-stored", "upload.registered", "replace.bytes-stored", "replace.registered", "delete.committed",
-    "delete.bytes-removed", "ingest.claimed", "ingest.parsed", "ingest.embedded", "publish.committed",
-    "compact.written", "compact.named",
+    "blob.written", "blob.renamed", "upload.bytes-stored", "upload.written", "upload.registered",
+    "replace.bytes-stored", "replace.written", "replace.registered", "delete.written", "delete.committed",
+    "delete.bytes-removed", "claim.committed", "ingest.parsed", "ingest.chunked", "ingest.embedded",
+    "publish.written", "publish.committed", "publish.bytes-removed", "segment.sealed", "segment.renamed",
+    "compact.written", "compact.named", "recover.bytes-removed", "recover.segment-removed",
 )  # fmt: skip
 KINDS = ("everything", "service", "worker", "failpoint")
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from defects import DEFECTS
+from served import FAILPOINTS
 
 HERE = Path(__file__).parent
 CYCLES, FILES, SERVED_CYCLES = 40, 40, 5
@@ -43,6 +45,15 @@ def test_every_damaged_file_is_found_and_healed() -> None:
 def test_the_service_keeps_its_promises_through_kills() -> None:
     done = run("served.py", "--cycles", str(SERVED_CYCLES))
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_service_is_killed_at_every_failpoint_there_is() -> None:
+    """One that is renamed in the code, or mistyped here, would never be reached, and nobody would notice."""
+    root = HERE.parents[1]
+    sources = [path.read_text("utf-8") for room in ("rag_service", "ingest") for path in (root / room).rglob("*.py")]
+    assert set(FAILPOINTS) == {
+        name for source in sources for name in re.findall(r'failpoints\.reach\("([^"]+)"\)', source)
+    }
 
 
 @pytest.mark.timeout(300)
