@@ -360,11 +360,13 @@ def test_deep_nesting_never_crashes(tag: str) -> None:
 SIZE = 150_000
 
 
-@pytest.fixture(scope="module")
-def fair_seconds() -> float:
-    """What a page of that many characters in small paragraphs may take, and twelve times as much: deep trees cost more
-    than flat ones, a busy machine more than an idle one, and what is quadratic a thousand times."""
-    return 12 * cpu_seconds(HTML, "<p>a word</p>" * (SIZE // 13))
+def takes_no_longer_than_its_size_allows(media_type: str, text: str) -> bool:
+    """Whether it takes at most four times as long as that many characters in small paragraphs, measured beside it.
+
+    Another process may slow one down and not the other; what is quadratic is slow a third time too.
+    """
+    fair = "<p>a word</p>" * (SIZE // 13)
+    return any(cpu_seconds(media_type, text) < 4 * cpu_seconds(HTML, fair) for _ in range(3))
 
 
 def cpu_seconds(media_type: str, text: str) -> float:
@@ -393,8 +395,8 @@ PAGES = {
 
 
 @pytest.mark.parametrize("piece", PAGES.values(), ids=PAGES.keys())
-def test_no_page_takes_longer_than_its_size_allows(fair_seconds: float, piece: str) -> None:
-    assert cpu_seconds(HTML, f"x{piece * (SIZE // len(piece))}") < fair_seconds
+def test_no_page_takes_longer_than_its_size_allows(piece: str) -> None:
+    assert takes_no_longer_than_its_size_allows(HTML, f"x{piece * (SIZE // len(piece))}")
 
 
 @pytest.mark.parametrize(
@@ -413,8 +415,8 @@ def test_no_page_takes_longer_than_its_size_allows(fair_seconds: float, piece: s
     ],
     ids=lambda value: value[:12],
 )
-def test_no_text_takes_longer_than_its_size_allows(fair_seconds: float, media_type: str, text: str) -> None:
-    assert cpu_seconds(media_type, text) < fair_seconds
+def test_no_text_takes_longer_than_its_size_allows(media_type: str, text: str) -> None:
+    assert takes_no_longer_than_its_size_allows(media_type, text)
 
 
 def test_a_text_that_is_still_empty_is_one() -> None:
