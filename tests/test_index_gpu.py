@@ -104,11 +104,13 @@ def test_the_device_is_what_searches_where_scores_lie_apart() -> None:
         return nearest
 
     base = on(place, serialised(rows))
-    base._index = None  # Whatever still searched on the CPU would fail.
+    # Whatever still searched on the CPU would fail. The rows are a view of the index's memory: it has to live on.
+    kept, base._index = base._index, None
     found, _ = base.search(rows[7].astype(np.float32), 10)
     assert found[0] == 22
     assert len(found) == 10
     assert len(asked) == 1
+    assert kept.ntotal == len(rows)
 
 
 @pytest.mark.parametrize("error", ["StandardGpuResources: alloc fail type TemporaryMemoryOverflow", None])
