@@ -15,7 +15,7 @@ from rag_service.db.sessions import Database
 from rag_service.db.tables import metadata
 from rag_service.errors import SchemaOutdated
 
-HEAD = "0003"
+HEAD = "0006"
 
 
 @pytest.fixture
@@ -90,6 +90,65 @@ STORED_AT_0001 = (
     "INSERT INTO answer_passages VALUES ('a', 0, 7, 'd', 1, 0.1, 0.2, 0.3)",
     "INSERT INTO packing_reports VALUES ('a', '{}', 'x')",
     "INSERT INTO feedback VALUES ('a', 1, NULL, '[]', 3.0)",
+)
+
+
+def test_vectors_survive_getting_a_key_of_two_columns_and_are_counted(database: Database) -> None:
+    schema.upgrade(database, "0004")
+    with database.write() as connection:
+        for statement in STORED_AT_0004:
+            connection.execute(text(statement))
+        for chunk_id in (1, 2, 3):
+            values = {"chunk": chunk_id, "vector": bytes(range(24)) * chunk_id, "hash": f"{chunk_id:064}"}
+            if chunk_id == 2:
+                values |= {"vector": bytes(24)}
+            connection.execute(text("INSERT INTO vectors VALUES (:chunk, 'use-multilingual', :vector, :hash)"), values)
+    before = contents(database)
+
+    schema.upgrade(database, "0005")
+    after = contents(database)
+    with database.write() as connection:
+        connection.execute(text("INSERT INTO vectors VALUES (1, 'another', :vector, NULL)"), {"vector": bytes(8)})
+        connection.execute(text("DELETE FROM chunks WHERE id = 2"))
+    changed = contents(database)
+    schema.downgrade(database, "0004")
+    back = contents(database)
+
+    assert {name: rows for name, rows in after.items() if name in before} == before
+    generation = {"embedder": "use-multilingual", "answered": 1}
+    assert [(row["knowledge_base_id"], row["dimensions"]) for row in after["generations"]] == [
+        ("compacted", 512), ("first", 12), ("second", 36)
+    ]  # fmt: skip
+    assert all(row.items() >= generation.items() for row in after["generations"])
+    # A chunk takes all its vectors with it, as before; and only what answers goes down again.
+    assert [(row["chunk_id"], row["embedder"]) for row in changed["vectors"]] == [
+        (1, "another"), (1, "use-multilingual"), (3, "use-multilingual")
+    ]  # fmt: skip
+    assert back["vectors"] == [row for row in before["vectors"] if row["chunk_id"] != 2]
+
+
+STORED_AT_0004 = (
+    *(
+        f"INSERT INTO knowledge_bases VALUES ('{kb}', 'default', '{kb}', '', 1, 'use-multilingual', NULL, 1.0)"
+        for kb in ("compacted", "empty", "first", "second")
+    ),
+    *(
+        f"INSERT INTO documents VALUES ('{kb}', '{kb}', 'f', 'text/plain', 1, 'x', 1, 'ready', NULL, NULL, 1, NULL,"
+        " NULL, 1.0, 1.0, NULL)"
+        for kb in ("first", "second")
+    ),
+    *(
+        "INSERT INTO document_versions (id, document_id, version, sha256, bytes, media_type, text, parser, created_at)"
+        f" VALUES ({version}, '{kb}', 1, 'x', 1, 'text/plain', 'text', 'test', 1.0)"
+        for version, kb in ((1, "first"), (2, "second"))
+    ),
+    *(
+        "INSERT INTO chunks (id, knowledge_base_id, version_id, ordinal, text, char_start, char_end, headings,"
+        " language, tokens, created_revision)"
+        f" VALUES ({chunk_id}, '{kb}', {version}, {chunk_id}, 't', 0, 1, '[]', 'en', 1, 1)"
+        for chunk_id, kb, version in ((1, "first", 1), (2, "first", 1), (3, "second", 2))
+    ),
+    "INSERT INTO index_segments VALUES ('s', 'compacted', 1, 0, 'use-multilingual', '[]', 1.0)",
 )
 
 

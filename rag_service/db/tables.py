@@ -175,14 +175,25 @@ def was_live_at(revision: int) -> ColumnElement[bool]:
     )
 
 
+# Two generations of one chunk's vectors can stand side by side.
 vectors = Table(
     "vectors",
     metadata,
     Column("chunk_id", ForeignKey("chunks.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
-    Column("embedder", String(200), nullable=False),
+    Column("embedder", String(200), primary_key=True),
     Column("vector", LargeBinary, nullable=False, comment="float16 little-endian, unit length before rounding"),
     Column("text_sha256", String(64), comment="of what was embedded: the chunk in its context"),
-    Index(None, "text_sha256"),
+    Index(None, "text_sha256", "embedder", "chunk_id"),
+)
+
+# A knowledge base's vectors of one embedder: all of one length.
+generations = Table(
+    "generations",
+    metadata,
+    _to("knowledge_bases.id", "knowledge_base_id", primary_key=True),
+    Column("embedder", String(200), primary_key=True),
+    Column("dimensions", Integer, nullable=False),
+    Column("answered", Boolean, nullable=False, comment="whether questions were ever answered by it"),
 )
 
 index_segments = Table(
@@ -239,6 +250,36 @@ job_items = Table(
         postgresql_where=text("state IN ('queued', 'processing')"),
     ),
     sqlite_autoincrement=True,
+)
+
+# Changes of a knowledge base's embedder: the queue of those to be made, and the history of those that were.
+reembeddings = Table(
+    "reembeddings",
+    metadata,
+    _to("jobs.id", "job_id", primary_key=True),
+    _to("knowledge_bases.id", "knowledge_base_id"),
+    Column("embedder", String(200), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("stage", String(16), nullable=False),
+    Column("done", BigInteger, nullable=False, comment="live chunks that have a vector of the embedder"),
+    Column("total", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False, comment="claims since something was last stored"),
+    Column("token", BigInteger, nullable=False, comment="raised at claim: fences effects"),
+    Column("worker", String(200)),
+    Column("lease_until", Double),
+    Column("problem", JSON(none_as_null=True)),
+    Column("replaced", String(200), comment="the embedder that answered before"),
+    Column("revision", BigInteger, comment="the first that the embedder answered"),
+    CheckConstraint("state in ('queued', 'processing', 'ready', 'failed', 'cancelled')", name="state"),
+    # One at a time, also when two are asked for at once.
+    Index(
+        "uq_reembeddings_open",
+        "knowledge_base_id",
+        unique=True,
+        sqlite_where=text("state IN ('queued', 'processing')"),
+        postgresql_where=text("state IN ('queued', 'processing')"),
+    ),
+    Index(None, "knowledge_base_id", "revision"),
 )
 
 # Every worker that lives, and those that have died lately.
@@ -303,6 +344,7 @@ answers = Table(
     Column("history", JSON, nullable=False, server_default=text("'[]'")),
     Column("given", JSON, nullable=False, server_default=text("'[]'")),
     Column("base_revision", JSON, nullable=False, server_default=text("'{}'")),
+    Column("retrieval_context", JSON, nullable=False, server_default=text("'{}'"), comment="term to weight"),
     # Newest refused question first, for each tenant; answered ones cost it nothing.
     Index(
         "ix_answers_refused",
@@ -409,4 +451,51 @@ idempotency_keys = Table(
     Column("request_sha256", String(64), nullable=False),
     Column("response", JSON, nullable=False),
     _created(),
+)
+
+# Evaluation runs and what they found of each question. Knowledge bases are named without foreign keys: a run stays
+# readable after they are deleted, as one over a scratch knowledge base always is.
+eval_runs = Table(
+    "eval_runs",
+    metadata,
+    _id(),
+    Column("tenant", String(64), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("knowledge_base_ids", JSON, nullable=False),
+    Column("revision", JSON, nullable=False),
+    Column("set_name", Text, nullable=False),
+    Column("set_sha256", String(64), nullable=False),
+    Column("settings", JSON, nullable=False),
+    Column("total", Integer, nullable=False),
+    Column("done", Integer, nullable=False),
+    Column("lease_until", Double, nullable=False),
+    Column("error", JSON(none_as_null=True)),
+    Column("metrics", JSON(none_as_null=True)),
+    _created(),
+    Column("finished_at", Double),
+    CheckConstraint("state in ('queued', 'running', 'succeeded', 'failed')", name="state"),
+    Index(None, "tenant", "id"),
+)
+
+eval_results = Table(
+    "eval_results",
+    metadata,
+    _to("eval_runs.id", "run_id", primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("question_id", Text, nullable=False),
+    Column("variant", String(16), nullable=False),
+    Column("query", Text, nullable=False),
+    Column("direction", String(32), nullable=False),
+    Column("answerable", Boolean, nullable=False),
+    Column("gold", Integer, nullable=False),
+    Column("ranks", JSON, nullable=False, comment="of gold passages among the first ten, from 1"),
+    Column("evidence_recall", Double),
+    Column("score", Double, comment="evidence score"),
+    Column("outcome", String(16)),
+    Column("contained", Boolean),
+    Column("citation_recall", Double),
+    Column("citation_precision", Double),
+    Column("quotes_exact", Boolean),
+    Column("timings_ms", JSON, nullable=False),
 )
