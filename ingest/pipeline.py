@@ -20,12 +20,12 @@ from rag_service import failpoints
 from rag_service.blobs import BlobStore
 from rag_service.db.jobs import Claim
 from rag_service.db.publication import Halves, Publisher
-from rag_service.errors import BlobMissing, ParseFailed
-from rag_service.ports import Embedder, TokenCounter, Vectors
+from rag_service.errors import BlobMissing, ParseFailed, WrongDimensions
+from rag_service.ports import TokenCounter, Vectors
 from rag_service.text import in_context
 from rag_service.types import ChunkDraft, ParsedDocument
 
-CHUNK_TOKENS = 320
+CHUNK_TOKENS = 480
 _EMBEDDED_AT_ONCE = 32
 
 
@@ -39,11 +39,27 @@ class Parser(Protocol):
         ...
 
 
+class Embedders(Protocol):
+    def embed(self, embedder: str, texts: Sequence[str]) -> Vectors:
+        """By the embedder of that name; see `ports.TextEmbedder`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """How texts are cut for one embedder: what counts their tokens, and how many a chunk has at most."""
+
+    tokens: TokenCounter
+    chunk_tokens: int = CHUNK_TOKENS
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """`hashes` are of the texts to embed, one a draft; `known` has the vectors that were made before, by hash."""
+    """`embedder` is the knowledge base's. `hashes` are of the texts to embed, one a draft; `known` has the vectors that
+    it made before, by hash."""
 
     claim: Claim
+    embedder: str
     parsed: ParsedDocument
     drafts: tuple[ChunkDraft, ...]
     hashes: tuple[str, ...]
@@ -57,26 +73,27 @@ class Embedded:
 
 
 class Pipeline:
+    """`measure` says of an embedder, by its name, how texts are cut for it."""
+
     def __init__(
         self,
         blobs: BlobStore,
         parser: Parser,
-        tokens: Callable[[], TokenCounter],
-        embedder: Embedder,
+        measure: Callable[[str], Measure],
+        embedders: Embedders,
         publisher: Publisher,
         chunk_seconds: float = 600.0,
     ) -> None:
         self._blobs = blobs
         self._parser = parser
-        self._tokens = tokens
-        self._embedder = embedder
+        self._measure = measure
+        self._embedders = embedders
         self._publisher = publisher
         self._chunk_seconds = chunk_seconds
 
     def warm_up(self) -> None:
         """Load what the first document would wait for. Raises OSError."""
         self._parser.start()
-        self._tokens()
 
     def parse(self, claim: Claim, leash: Leash) -> ParsedDocument:
         """Raises ParseFailed, BlobMissing, ParseAbandoned."""
@@ -89,7 +106,8 @@ class Pipeline:
     def prepare(self, claim: Claim, parsed: ParsedDocument, leash: Leash) -> Prepared:
         """Chunk, and look up which chunks were embedded before. Raises ParseAbandoned, and ParseFailed where that takes
         longer than any real document of the largest size does."""
-        count = self._tokens().count
+        embedder = self._publisher.embedder_of(claim.knowledge_base_id)
+        measure = self._measure(embedder)
         over_at = time.monotonic() + self._chunk_seconds
 
         def count_or_leave(text: str) -> int:
@@ -97,50 +115,86 @@ class Pipeline:
             if time.monotonic() > over_at:
                 detail = "cutting the text into passages took too long"
                 raise ParseFailed("parse-timeout", detail, limit_seconds=self._chunk_seconds)
-            return count(text)
+            return measure.tokens.count(text)
 
-        drafts = tuple(chunk(parsed, count_or_leave, CHUNK_TOKENS))
+        drafts = tuple(chunk(parsed, count_or_leave, measure.chunk_tokens))
         hashes = tuple(hashlib.sha256(_embedded_text(draft).encode()).hexdigest() for draft in drafts)
-        known = self._publisher.known_vectors(list(dict.fromkeys(hashes)))
+        known = self._publisher.known_vectors(list(dict.fromkeys(hashes)), embedder)
         failpoints.reach("ingest.chunked")
-        return Prepared(claim, parsed, drafts, hashes, known)
+        return Prepared(claim, embedder, parsed, drafts, hashes, known)
 
     def embedding(self, prepared: Prepared) -> Embedding:
-        return Embedding(prepared, self._embedder)
+        return Embedding(prepared, self._embedders)
+
+    def embed_together(self, embeddings: Sequence[Embedding]) -> None:
+        """Embed the next texts of several documents in one call, so that `advance` finds them done: for documents of a
+        text or two the calls cost more than the model. Of the first one's embedder, and of as many as go into one call;
+        raises what the embedder raises, and then nothing has changed."""
+        together, texts = list[tuple[Embedding, int]](), list[str]()
+        for embedding in embeddings:
+            piece = embedding.next_texts() if embedding.embedder == embeddings[0].embedder else []
+            if len(texts) + len(piece) > _EMBEDDED_AT_ONCE:
+                break
+            together.append((embedding, len(piece)))
+            texts += piece
+        rows = self._embedders.embed(embeddings[0].embedder, texts) if texts else np.empty((0, 0), np.float32)
+        for embedding, size in together:
+            embedding.take(rows[:size])
+            rows = rows[size:]
 
     def publish(self, embedded: Embedded) -> int:
-        """Returns the knowledge base's new revision. Raises LeaseLost, StorageFull."""
+        """Returns the knowledge base's new revision. Raises LeaseLost, EmbedderChanged, StorageFull."""
         made = embedded.prepared
         failpoints.reach("ingest.embedded")
-        return self._publisher.publish(made.claim, made.parsed, made.drafts, embedded.vectors, made.hashes)
+        return self._publisher.publish(
+            made.claim, made.parsed, made.drafts, embedded.vectors, made.embedder, made.hashes
+        )
 
 
 class Embedding:
     """A document on its way through the embedder, some texts at a time: a long one holds nobody up."""
 
-    def __init__(self, prepared: Prepared, embedder: Embedder) -> None:
+    def __init__(self, prepared: Prepared, embedders: Embedders) -> None:
         self._prepared = prepared
-        self._embedder = embedder
+        self._embedders = embedders
         self._vectors: dict[str, Vectors | Halves] = dict(prepared.known)
         texts = {h: _embedded_text(draft) for h, draft in zip(prepared.hashes, prepared.drafts, strict=True)}
         self._missing = [(h, text) for h, text in texts.items() if h not in prepared.known]
         self._done = 0
 
+    @property
+    def embedder(self) -> str:
+        return self._prepared.embedder
+
+    def next_texts(self) -> list[str]:
+        return [text for _, text in self._missing[self._done : self._done + _EMBEDDED_AT_ONCE]]
+
+    def take(self, rows: Vectors) -> None:
+        """The vectors of the first of `next_texts`."""
+        taken = self._missing[self._done : self._done + len(rows)]
+        self._vectors |= {h: row for (h, _), row in zip(taken, rows, strict=True)}
+        self._done += len(taken)
+
     def advance(self) -> Embedded | None:
         """Embed some more; the whole once nothing is missing."""
-        piece = self._missing[self._done : self._done + _EMBEDDED_AT_ONCE]
-        if piece:
-            rows = self._embedder.embed([text for _, text in piece])
-            self._vectors |= {h: row for (h, _), row in zip(piece, rows, strict=True)}
-            self._done += len(piece)
+        texts = self.next_texts()
+        if texts:
+            self.take(self._embedders.embed(self._prepared.embedder, texts))
         if self._done < len(self._missing):
             return None
         return Embedded(self._prepared, self._in_order(self._prepared.hashes))
 
     def _in_order(self, hashes: Sequence[str]) -> Vectors:
         if not hashes:
-            return np.empty((0, self._embedder.dimensions), dtype=np.float32)
-        return np.stack([self._vectors[h] for h in hashes]).astype(np.float32, copy=False)
+            return np.empty((0, 0), dtype=np.float32)
+        return stacked([self._vectors[h] for h in hashes], self._prepared.embedder)
+
+
+def stacked(rows: Sequence[Vectors | Halves], embedder: str) -> Vectors:
+    """float32 [len(rows), dimensions] of at least one row. Raises WrongDimensions."""
+    if len({len(row) for row in rows}) > 1:
+        raise WrongDimensions(f"{embedder} makes vectors of another length than it did before", embedder=embedder)
+    return np.stack(rows).astype(np.float32, copy=False)
 
 
 def _embedded_text(draft: ChunkDraft) -> str:

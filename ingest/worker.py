@@ -8,13 +8,14 @@ done by a process of its own (see `ingest.embedding`). Another thread renews the
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import queue
 import socket
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -29,7 +30,15 @@ from ingest.sandbox import ParseAbandoned
 from rag_service.db.jobs import Claim, Jobs
 from rag_service.db.problems import of
 from rag_service.db.workers import Workers
-from rag_service.errors import LeaseLost, Overloaded, StorageFull, YoujuError
+from rag_service.errors import (
+    EmbedderChanged,
+    EmbedderTimeout,
+    EmbedderUnavailable,
+    LeaseLost,
+    Overloaded,
+    StorageFull,
+    YoujuError,
+)
 from rag_service.types import ParsedDocument, Problem
 
 log = logging.getLogger(__name__)
@@ -41,6 +50,13 @@ _QUEUED_BETWEEN_STEPS = 16
 _BREATH_SECONDS = 2.0
 _LOOK_UP_SECONDS = 0.5
 _GLANCE_SECONDS = 0.005
+_LONGEST_PAUSE_SECONDS = 300.0
+_OF_THE_MACHINE = frozenset(
+    {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE}
+)
+"""No space, memory, process or descriptor to be had, or a disk that fails: no document brings that about."""
+_MOST_UNREADABLE = 12
+"""So often in a row a document may meet a failing disk before it counts: its own bytes may be what cannot be read."""
 END: Final = object()
 """What a step hands on after its last document."""
 Made = TypeVar("Made")
@@ -75,6 +91,7 @@ class Worker:
         self._lanes = Lanes(parse_at_once, lanes.SLICE_SECONDS, lanes.PATIENCE_SECONDS)
         self._stopping = threading.Event()
         self._faults: list[BaseException] = []
+        self._met: Counter[int] = Counter()
         self._waiting: deque[Claim] = deque()
         self._parsing: dict[int, Claim] = {}
         self._parses: queue.SimpleQueue[_Parse] = queue.SimpleQueue()
@@ -276,6 +293,7 @@ class Worker:
         return True
 
     def _embed_some(self, turns: deque[tuple[Claim, Embedding]]) -> None:
+        self._embed_together([embedding for _, embedding in turns])
         claim, embedding = turns.popleft()
         made = self._step(claim, partial(self._advance, claim, embedding))
         if isinstance(made, Embedded):
@@ -285,6 +303,14 @@ class Worker:
             self._give_back([claim])
         elif made is not None:
             turns.append((claim, embedding))
+
+    def _embed_together(self, embeddings: Sequence[Embedding]) -> None:
+        """Where more than one wait. What goes wrong is nobody's yet: it comes again to whom it belongs, by himself."""
+        if len(embeddings) > 1:
+            try:
+                self._pipeline.embed_together(embeddings)
+            except (YoujuError, OSError) as error:
+                log.info("texts of several documents could not be embedded together, now one by one: %s", error)
 
     def _advance(self, claim: Claim, embedding: Embedding) -> Embedded | Embedding:
         self._leases.leash(claim).check()
@@ -304,6 +330,7 @@ class Worker:
         claim = embedded.prepared.claim
         if self._step(claim, partial(self._pipeline.publish, embedded)) is not None:
             self._forget(claim)
+            del self._met[claim.item_id]
 
     # What every step does with what went wrong.
 
@@ -317,16 +344,18 @@ class Worker:
         except LeaseLost:
             log.warning("document %s: deleted, or claimed by another worker, since; dropped", claim.document_id)
             self._forget(claim)
-        except (StorageFull, Overloaded) as error:
-            # Nothing is wrong with the document: it waits for space, and the attempt does not count.
+        except EmbedderChanged as error:
+            log.info("document %s: %s; begun again", claim.document_id, error.detail)
+            self._give_back([claim])
+        except (StorageFull, Overloaded, EmbedderUnavailable, EmbedderTimeout) as error:
+            # Nothing is wrong with the document: it waits for what is not there, and the attempt does not count.
             log.error("document %s: %s; will be tried again", claim.document_id, error.detail)
             self._stopping.wait(_BREATH_SECONDS)
             self._give_back([claim])
         except OSError as error:
-            # The machine's fault, not the document's: no memory, no process, no descriptor to be had.
             log.error("document %s: %s; will be tried again", claim.document_id, error)
             self._stopping.wait(_BREATH_SECONDS)
-            self._forget(claim)
+            self._put_off(claim, error)
         except YoujuError as error:
             self._fail(claim, of(error))
         except Exception as error:
@@ -335,12 +364,24 @@ class Worker:
             self._fail(claim, Problem("internal", "Internal error", f"{type(error).__name__} during ingestion"))
         return None
 
+    def _put_off(self, claim: Claim, error: OSError) -> None:
+        """The machine's fault does not count, and each that a document meets makes it wait twice as long."""
+        self._met[claim.item_id] += 1
+        met = self._met[claim.item_id]
+        self._forget(claim)
+        if error.errno not in _OF_THE_MACHINE or (error.errno == errno.EIO and met > _MOST_UNREADABLE):
+            # The embedding process died over it, say: that may be its own doing, and counts once the lease is over.
+            return
+        pause_seconds = 0.0 if self._stopping.is_set() else min(_BREATH_SECONDS * 2**met, _LONGEST_PAUSE_SECONDS)
+        self._insist(partial(self._jobs.postpone, claim, pause_seconds))
+
     def _fail(self, claim: Claim, problem: Problem) -> None:
         try:
             self._insist(partial(self._jobs.fail, claim, problem))
         except LeaseLost:
             log.warning("document %s: failed, and was no longer this worker's", claim.document_id)
         self._forget(claim)
+        del self._met[claim.item_id]
 
     def _give_back(self, claims: Iterable[Claim], *, slow: bool = False) -> None:
         # Forgotten first: once released they may come back at once, as claims to be kept.

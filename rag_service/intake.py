@@ -14,10 +14,11 @@ from typing import BinaryIO
 from rag_service import failpoints, media_types
 from rag_service.archives import Allowance, Archives, Member
 from rag_service.blobs import BlobStore
-from rag_service.db.documents import Documents, Registered, Upload
+from rag_service.db.documents import Documents
 from rag_service.db.idempotency import Answered, Json, Once, Replayed
 from rag_service.db.problems import from_json, of, to_json
-from rag_service.errors import BlobMissing, InvalidInput, Overloaded, StorageFull, UnsupportedType
+from rag_service.db.registration import Registered, Upload
+from rag_service.errors import BlobMissing, ContentTaken, InvalidInput, Overloaded, StorageFull, UnsupportedType
 from rag_service.types import Problem
 
 _LONGEST_FILENAME = 255
@@ -68,19 +69,28 @@ class Intake:
         self._answered = answered
         self._archives = archives
 
-    def accept(self, tenant: str, knowledge_base_id: str, files: Sequence[Incoming]) -> tuple[str, list[Accepted]]:
+    def accept(
+        self, tenant: str, knowledge_base_id: str, files: Sequence[Incoming], *, mirrored: bool = False
+    ) -> tuple[str, list[Accepted]]:
         """(job id, entries), as `receive` without a key."""
-        receipt = self.receive(tenant, knowledge_base_id, files)
+        receipt = self.receive(tenant, knowledge_base_id, files, mirrored=mirrored)
         return receipt.job_id, list(receipt.entries)
 
     def receive(
-        self, tenant: str, knowledge_base_id: str, files: Sequence[Incoming], key: str | None = None
+        self,
+        tenant: str,
+        knowledge_base_id: str,
+        files: Sequence[Incoming],
+        key: str | None = None,
+        *,
+        mirrored: bool = False,
     ) -> Receipt:
         """When this returns, every accepted file survives a power cut and will be ingested.
 
         A file that is refused never touches the others. Of an archive, every file in it is one of its own; where the
         archive as a whole is refused, that is its only entry. With a key, the same files again get the same receipt,
-        and nothing is done for it. Raises NotFound, StorageFull (then nothing was accepted), KeyReused.
+        and nothing is done for it. `mirrored`: they are a folder's, which may remove them again. Raises NotFound,
+        StorageFull (then nothing was accepted), KeyReused.
         """
         asked = None if key is None else _Asked.of(tenant, key, f"upload {knowledge_base_id}", files)
         if asked is not None and (receipt := self._receipt(asked)) is not None:
@@ -93,8 +103,9 @@ class Intake:
             failpoints.reach("upload.bytes-stored")
             # Where all is refused there is nothing to do twice, and the files may come mended under the same key.
             once = asked.once(entries) if asked is not None and uploads else None
-            exists = self._blobs.exists
-            job_id, registered = self._documents.register(tenant, knowledge_base_id, uploads, exists, once)
+            job_id, registered = self._documents.register(
+                tenant, knowledge_base_id, uploads, self._blobs.exists, once, mirrored=mirrored
+            )
             failpoints.reach("upload.registered")
             put.difference_update(upload.sha256 for upload in uploads)
             return Receipt(job_id, _accepted(entries, registered))
@@ -102,7 +113,14 @@ class Intake:
         return self._insist(work)
 
     def replace(
-        self, tenant: str, document_id: str, file: Incoming, etag: str | None, key: str | None = None
+        self,
+        tenant: str,
+        document_id: str,
+        file: Incoming,
+        etag: str | None,
+        key: str | None = None,
+        *,
+        mirrored: bool = False,
     ) -> Receipt:
         """A new version of a document, for which the same holds. `etag` None: whatever its content is by now.
 
@@ -117,7 +135,9 @@ class Intake:
             entry = _Entry(file.filename, upload, None)
             failpoints.reach("replace.bytes-stored")
             once = None if asked is None else asked.once([entry])
-            made = self._documents.replace(tenant, document_id, upload, etag, self._blobs.exists, once)
+            made = self._documents.replace(
+                tenant, document_id, upload, etag, self._blobs.exists, once, mirrored=mirrored
+            )
             failpoints.reach("replace.registered")
             put.discard(upload.sha256)
             put.update(made.superseded)
@@ -234,20 +254,24 @@ def _accepted(entries: Sequence[_Entry], registered: Sequence[Registered]) -> tu
     return tuple(
         Accepted(entry.filename, None, None, entry.problem)
         if entry.upload is None
-        else Accepted(entry.filename, entry.upload.sha256, next(remaining), None)
+        else _told(entry.filename, entry.upload.sha256, next(remaining))
         for entry in entries
     )
+
+
+def _told(filename: str, sha256: str, registered: Registered) -> Accepted:
+    if registered.status != "refused":
+        return Accepted(filename, sha256, registered, None)
+    detail = "a document has these bytes that is just being replaced; upload them again once that is done"
+    return Accepted(filename, None, None, of(ContentTaken(detail, document_id=registered.document_id)))
 
 
 def _replayed(answer: Json) -> Receipt:
     registered = iter([Registered(**entry) for entry in answer["registered"]])
     entries = tuple(
-        Accepted(
-            filename=file["filename"],
-            sha256=file["sha256"],
-            registered=None if file["problem"] else next(registered),
-            problem=from_json(file["problem"]),
-        )
+        Accepted(file["filename"], None, None, from_json(file["problem"]))
+        if file["problem"]
+        else _told(file["filename"], file["sha256"], next(registered))
         for file in answer["files"]
     )
     return Receipt(answer["job_id"], entries, replayed=True)

@@ -2,7 +2,8 @@
 
 What was seen is in SQL (`mirrored_files`), so a run that was broken off, or the next one, takes nothing in twice.
 The folder is the truth: a document that was changed otherwise gets the file's content again. Only documents that
-mirroring itself put there are ever changed or removed, and only once no path of any mirrored folder has their content.
+mirroring itself put there, and whose bytes nobody has uploaded besides, are ever changed or removed, and only once no
+path of any mirrored folder has their content.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import hashlib
 import os
 import threading
 import time
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -119,6 +122,7 @@ class Mirror:
         self._key = text_of(self.root)
         self._settling = Settling(settle_seconds)
         self._tried: set[tuple[str, int, int]] = set()
+        self._renamed: set[tuple[str, str]] = set()
         self._seen_filled: tuple[int, int] | None = None
         self._is_unfinished = False
         self._told_empty = False
@@ -127,6 +131,7 @@ class Mirror:
     def update(self, report: IngestReport) -> None:
         """Look through the folder once. Raises OSError where it cannot be read: then nothing was changed."""
         self._is_unfinished = True
+        self._taker.put_off.clear()
         identity = self.identity()
         listing = list_folder(self.root, self._patterns)
         self._taker.finish(self._files.open_jobs(self._kb, self._key))
@@ -142,6 +147,7 @@ class Mirror:
             leaving.files += [known[path].file for path in changes.gone]
             leaving.paths += changes.gone
         self._remove_unheld(leaving, report)
+        self._rename(listing, self._files.of(self._kb, self._key), report)
         self._note_tried(listing, changes, compared)
         self._is_unfinished = False
 
@@ -174,7 +180,8 @@ class Mirror:
         """What is still not as it should be. A file that was away, or another one, since it was tried is tried anew."""
         attempted = _marks(taken)
         left = compare(listing, self._files.of(self._kb, self._key), self._patterns) if attempted else compared
-        self._tried = (self._tried | attempted) & _marks(left)
+        tried = (self._tried | attempted) & _marks(left)
+        self._tried = {mark for mark in tried if mark[0] not in self._taker.put_off}
 
     def _count_same(self, same: Sequence[Standing], report: IngestReport) -> None:
         for standing in same:
@@ -191,7 +198,7 @@ class Mirror:
     def _take_fresh(self, fresh: Sequence[Found], report: IngestReport) -> None:
         by_path = {found.path: found for found in fresh}
         failures = len(report.failed)
-        for taken in self._taker.accept([Source(found.path, found.file) for found in fresh], report):
+        for taken in self._taker.accept([Source(found.path, found.file) for found in fresh], report, mirrored=True):
             is_whole = len(report.failed) == failures
             # Before the work: should it be broken off, the next run knows whose documents they are.
             self._remember(((entry, by_path[entry.source.path], False) for entry in taken), is_whole)
@@ -225,7 +232,7 @@ class Mirror:
         return True
 
     def _take_version(self, found: Found, before: MirroredFile, report: IngestReport) -> bool:
-        """The next version of the document; False where that cannot be: another has these bytes, or it is gone."""
+        """The next version of the document; False where that cannot be: it, or the bytes, is another's, or gone."""
         try:
             taken = self._taker.replace(Source(found.path, found.file), before.document_id, report)
         except (ContentTaken, NotFound):
@@ -239,7 +246,7 @@ class Mirror:
     ) -> None:
         """Other documents at the same paths. Those from before go only once these answer."""
         failures = len(report.failed)
-        [taken] = self._taker.accept([Source(found.path, found.file)], report)
+        [taken] = self._taker.accept([Source(found.path, found.file)], report, mirrored=True)
         refused = {found.path + shown.removeprefix(text_of(found.file)) for shown, _, _ in report.failed[failures:]}
         ready = self._taker.work(taken, report)
         good = [entry for entry in taken if entry.document_id in ready]
@@ -298,11 +305,30 @@ class Mirror:
         holders = self._files.holders(self._kb, [file.document_id for file in leaving.files])
         held = {holder.document_id for holder in holders if (holder.root, holder.path) not in places}
         for document_id in {file.document_id for file in leaving.files if file.owned} - held:
-            # Somebody else may have deleted it already.
-            with suppress(NotFound):
-                self._taker.storage.delete_document(self._taker.tenant, document_id)
+            # Somebody else may have deleted it already, or just uploaded it, too.
+            with suppress(NotFound, ContentTaken):
+                self._taker.storage.delete_document(self._taker.tenant, document_id, mirrored=True)
                 report.removed += 1
         self._files.forget(self._kb, self._key, leaving.paths)
+
+    def _rename(self, listing: Listing, known: Mapping[str, Standing], report: IngestReport) -> None:
+        """A document of one file that has another name now gets a version under that: answers cite what they cited.
+
+        Tried once: the same bytes may be no document of the type that the new name says.
+        """
+        misnamed = [
+            standing
+            for path, standing in known.items()
+            if path in listing.files and standing.file.owned and standing.is_settled
+            and standing.filename != _name(path) and (standing.file.document_id, path) not in self._renamed
+        ]  # fmt: skip
+        holders = self._files.holders(self._kb, [standing.file.document_id for standing in misnamed])
+        held = Counter(holder.document_id for holder in holders)
+        for standing in misnamed:
+            if held[standing.file.document_id] == 1:
+                self._renamed.add((standing.file.document_id, standing.file.path))
+                self._taker.expect(1)
+                self._take_version(listing.files[standing.file.path], standing.file, report)
 
 
 @dataclass(slots=True)
@@ -381,6 +407,11 @@ def _file_of(path: str) -> str:
     """What patterns choose by: of a member, going by the name, its archive."""
     archives = [folder for folder in above(path) if media_types.SUFFIXES.get(_suffix(folder)) == media_types.ZIP]
     return archives[-1] if archives else path
+
+
+def _name(path: str) -> str:
+    """As a document of the file is called."""
+    return unicodedata.normalize("NFC", os.path.basename(path))
 
 
 def _suffix(path: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from rag_service import media_types
 from rag_service.bootstrap import Storage
 from rag_service.db.problems import of
-from rag_service.errors import InvalidInput, NotFound, UnsupportedType
+from rag_service.errors import ContentTaken, InvalidInput, NotFound, UnsupportedType
 from rag_service.intake import Accepted, Incoming
 from rag_service.listing import text_of
 from rag_service.types import Job, Problem
@@ -114,6 +114,7 @@ class Taker:
     """Takes files into one knowledge base.
 
     `run_job` works on one job until nothing of it is left; `progress` is told (files finished, files in all).
+    `put_off` are the paths of files that could not be taken just now, and may be any time.
     """
 
     def __init__(
@@ -131,32 +132,35 @@ class Taker:
         self._progress = progress
         self._finished = 0
         self._in_all = 0
+        self.put_off: set[str] = set()
 
     def expect(self, files: int) -> None:
         """So many more are to come."""
         self._in_all += files
 
-    def accept(self, sources: Sequence[Source], report: IngestReport) -> Iterator[list[Taken]]:
+    def accept(
+        self, sources: Sequence[Source], report: IngestReport, *, mirrored: bool = False
+    ) -> Iterator[list[Taken]]:
         """A batch at a time, so that each can be worked on while the next is not yet taken.
 
-        What is refused is in the report.
+        What is refused is in the report. `mirrored`: they are a folder's, which may remove them again.
         """
         plain = [source for source in sources if not source.may_be_archive]
         for start in range(0, len(plain), _FILES_AT_ONCE):
-            yield self._accept(plain[start : start + _FILES_AT_ONCE], report)
+            yield self._accept(plain[start : start + _FILES_AT_ONCE], report, mirrored)
         for source in sources:
             if source.may_be_archive:
-                yield self._accept([source], report)
+                yield self._accept([source], report, mirrored)
 
     def replace(self, source: Source, document_id: str, report: IngestReport) -> list[Taken]:
-        """The file as the next version of the document: one entry, or none where it is refused, which is reported.
+        """A folder's file as its document's next version: one entry, or none where it is refused, which is reported.
 
         Raises ContentTaken, NotFound.
         """
         try:
             with source.file.open("rb") as content:
                 incoming = Incoming(source.file.name, None, content)
-                receipt = self.storage.intake.replace(self.tenant, document_id, incoming, None)
+                receipt = self.storage.intake.replace(self.tenant, document_id, incoming, None, mirrored=True)
         except OSError as error:
             report.skip(text_of(source.file), error)
         except (InvalidInput, UnsupportedType) as error:
@@ -195,7 +199,7 @@ class Taker:
         self._finished += files
         self._progress(self._finished, self._in_all)
 
-    def _accept(self, sources: Sequence[Source], report: IngestReport) -> list[Taken]:
+    def _accept(self, sources: Sequence[Source], report: IngestReport, mirrored: bool) -> list[Taken]:
         with ExitStack() as opened:
             incoming: dict[Source, Incoming] = {}
             for source in sources:
@@ -203,8 +207,8 @@ class Taker:
                     incoming[source] = Incoming(source.file.name, None, opened.enter_context(source.file.open("rb")))
                 except OSError as error:
                     report.skip(text_of(source.file), error)
-            accept = self.storage.intake.accept
-            job_id, accepted = accept(self.tenant, self.knowledge_base_id, list(incoming.values()))
+            files = list(incoming.values())
+            job_id, accepted = self.storage.intake.accept(self.tenant, self.knowledge_base_id, files, mirrored=mirrored)
         # Of an archive, which is always alone, there are as many as it has files.
         origins = list(incoming) if len(incoming) != 1 else list(incoming) * len(accepted)
         self._in_all += len(accepted) - len(sources)
@@ -221,6 +225,8 @@ class Taker:
             shown = text_of(source.file) + (f"/{member}" if member else "")
             if entry.problem is not None:
                 report.fail(shown, entry.problem)
+                if entry.problem.code == ContentTaken.code:
+                    self.put_off.add(source.path)
             elif entry.registered is not None and entry.sha256 is not None:
                 path = f"{source.path}/{member}" if member else source.path
                 is_new = entry.registered.status == "queued"

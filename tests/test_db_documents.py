@@ -12,7 +12,7 @@ import pytest
 from rooms import PROBLEM, TENANT, Room
 from test_db_publication import in_threads
 
-from rag_service.db.documents import Upload
+from rag_service.db.registration import Upload
 from rag_service.errors import BlobMissing, NotFound
 from rag_service.intake import Incoming
 
@@ -144,11 +144,11 @@ def test_an_upload_that_finds_its_bytes_collected_puts_them_again(room: Room, mo
     register, blobs = room.storage.documents.register, room.storage.blobs
     collected = []
 
-    def collect_first(tenant: str, kb: str, uploads: list[Upload], *rest: Any) -> object:
+    def collect_first(tenant: str, kb: str, uploads: list[Upload], *rest: Any, **named: Any) -> object:
         if len(collected) < 2:
             collected.append(uploads[0].sha256)
             room.storage.documents.collect(uploads[0].sha256, blobs.remove)
-        return register(tenant, kb, uploads, *rest)
+        return register(tenant, kb, uploads, *rest, **named)
 
     monkeypatch.setattr(room.storage.documents, "register", collect_first)
     [document_id] = accept(room, "raced")

@@ -131,6 +131,22 @@ def test_a_released_claim_is_dead_though_its_attempt_is_counted_again(room: Room
     assert room.publish(holder) == 1
 
 
+def test_a_postponed_claim_is_dead_and_comes_again_later_uncounted(room: Room) -> None:
+    room.upload("a")
+    for _ in range(MAX_ATTEMPTS + 1):
+        postponed = room.claim_one("old")
+        assert postponed.attempt == 1
+        room.storage.jobs.postpone(postponed, 0.2)
+        assert room.claim("eager") == []
+        assert room.storage.jobs.renew([postponed], 60.0) == []
+        time.sleep(0.25)
+    holder = room.claim_one("new")
+    room.storage.jobs.postpone(postponed, 60.0)
+    with pytest.raises(LeaseLost):
+        room.publish(postponed)
+    assert room.publish(holder) == 1
+
+
 def test_a_document_that_took_three_workers_down_is_failed(room: Room) -> None:
     job_id, [document_id] = room.upload("poison")
     for attempt in range(1, MAX_ATTEMPTS + 1):

@@ -14,8 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from rooms import PROBLEM, TENANT, Room
 from sqlalchemy import select, update
 
-from rag_service.db.documents import Upload
 from rag_service.db.jobs import MAX_ATTEMPTS, Claim
+from rag_service.db.registration import Upload
 from rag_service.db.tables import documents, job_items
 from rag_service.errors import ContentTaken, LeaseLost, NotFound, VersionChanged
 
@@ -118,6 +118,14 @@ class Queue(RuleBasedStateMachine):
         claim = self.some_claim(pick, late)
         self.attempts[claim.item_id] -= self.holds(claim)
         self.room.storage.jobs.release([claim], slow=slow)
+        assert not self.holds(claim)
+
+    @precondition(lambda self: self.claims)
+    @rule(pick=RECENT, late=LATE)
+    def postpone(self, pick: int, late: bool) -> None:
+        claim = self.some_claim(pick, late)
+        self.attempts[claim.item_id] -= self.holds(claim)
+        self.room.storage.jobs.postpone(claim, 0.0)
         assert not self.holds(claim)
 
     @precondition(lambda self: self.jobs)

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace as replaced
 
 import numpy as np
 import pytest
@@ -15,10 +16,12 @@ from rooms import PROBLEM, TENANT, Room, made_of, vectors_of
 from sqlalchemy import Connection
 from test_db_publication import in_threads
 
-from rag_service.db import documents, items
-from rag_service.db.documents import Replacement, Upload
-from rag_service.db.publication import Publisher
+from rag_service.db import items
+from rag_service.db.problems import of
+from rag_service.db.registration import Replacement, Upload
 from rag_service.errors import ContentTaken, LeaseLost, NotFound, VersionChanged, YoujuError
+from rag_service.inference.use_multilingual import UseMultilingual
+from rag_service.intake import Accepted, Incoming, Receipt
 from rag_service.types import Document
 
 
@@ -198,10 +201,137 @@ def test_deletion_wins_over_a_version_that_waits(room: Room) -> None:
     assert room.differences() == []
 
 
-def test_bytes_about_to_be_a_version_are_a_duplicate_of_that_document(room: Room) -> None:
+def receive(room: Room, *contents: str, mirrored: bool = False) -> tuple[Accepted, ...]:
+    files = [Incoming(f"{number}.txt", None, io.BytesIO(content.encode())) for number, content in enumerate(contents)]
+    return room.storage.intake.receive(TENANT, room.kb, files, mirrored=mirrored).entries
+
+
+def test_bytes_that_a_document_is_only_about_to_get_become_one_of_their_own(room: Room) -> None:
+    [document_id] = room.ready("old")
+    made = replace(room, document_id, "new")
+    _, [first, second] = room.upload("new", "new")
+    assert (first == second, first == document_id) == (True, False)
+    assert get(room, first).state == "queued"
+
+    room.storage.jobs.cancel(TENANT, made.job_id)
+    room.publish(room.claim_one(), "new")
+
+    assert room.let_through() == {"old", "new"}
+    assert stored(room) == {sha256("old"), sha256("new")}
+    assert room.differences() == []
+
+
+def test_a_version_whose_bytes_were_uploaded_meanwhile_fails_and_both_documents_stay(room: Room) -> None:
     [document_id] = room.ready("old")
     replace(room, document_id, "new")
-    assert room.upload("new")[1] == [document_id]
+    _, [other] = room.upload("new")
+    claims = {claim.document_id: claim for claim in room.claim(limit=9)}
+
+    with pytest.raises(ContentTaken) as raised:
+        room.publish(claims[document_id], "new")
+    room.storage.jobs.fail(claims[document_id], of(raised.value))
+    room.publish(claims[other], "new")
+
+    document = get(room, document_id)
+    assert document.error is not None
+    assert (document.state, document.sha256, document.error.code) == ("ready", sha256("old"), "content-taken")
+    assert room.let_through() == {"old", "new"}
+    assert room.differences() == []
+
+
+def test_bytes_that_are_just_being_replaced_are_refused_and_nothing_else_is(room: Room) -> None:
+    [document_id] = room.ready("old")
+    replace(room, document_id, "new")
+
+    refused, good = receive(room, "old", "other")
+
+    assert (refused.registered, good.problem) == (None, None)
+    assert refused.problem is not None
+    assert (refused.problem.code, refused.problem.data) == ("content-taken", {"document_id": document_id})
+    assert len(room.claim(limit=9)) == 2
+    assert room.differences() == []
+
+
+@pytest.mark.parametrize("ending", ["published", "cancelled"])
+def test_bytes_refused_while_they_were_being_replaced_come_in_once_that_is_over(room: Room, ending: str) -> None:
+    [document_id] = room.ready("old")
+    made = replace(room, document_id, "new")
+    assert receive(room, "old")[0].registered is None
+    if ending == "published":
+        room.publish(room.claim_one(), "new")
+    else:
+        room.storage.jobs.cancel(TENANT, made.job_id)
+
+    [accepted] = receive(room, "old")
+
+    assert accepted.registered is not None
+    if ending == "published":
+        assert accepted.registered.status == "queued"
+        room.publish(room.claim_one(), "old")
+        assert room.let_through() == {"old", "new"}
+    else:
+        assert (accepted.registered.status, accepted.registered.document_id) == ("duplicate", document_id)
+    assert room.differences() == []
+
+
+def test_a_refusal_under_a_key_is_replayed(room: Room) -> None:
+    [document_id] = room.ready("old")
+    replace(room, document_id, "new")
+
+    def send() -> Receipt:
+        files = [Incoming(f"{content}.txt", None, io.BytesIO(content.encode())) for content in ("old", "other")]
+        return room.storage.intake.receive(TENANT, room.kb, files, "key")
+
+    first = send()
+    room.publish(room.claim_one(), "new")
+    assert (first.entries[0].registered, send()) == (None, replaced(first, replayed=True))
+
+
+def ingest(room: Room) -> None:
+    while claims := room.claim(limit=9):
+        for claim in claims:
+            try:
+                room.publish(claim, claim.sha256)
+            except ContentTaken as error:
+                room.storage.jobs.fail(claim, of(error))
+
+
+def test_an_upload_that_races_with_a_replacement_keeps_what_it_was_told(room: Room) -> None:
+    for number in range(8):
+        [document_id] = room.ready(f"old {number}")
+        told: dict[str, Accepted] = {}
+
+        def upload(content: str, told: dict[str, Accepted] = told) -> None:
+            [told[content]] = receive(room, content)
+
+        def work(number: int = number, document_id: str = document_id) -> None:
+            replace(room, document_id, f"new {number}")
+            ingest(room)
+
+        assert in_threads(quietly(work), lambda n=number: upload(f"old {n}"), lambda n=number: upload(f"new {n}")) == []
+        ingest(room)
+        for content, accepted in told.items():
+            if accepted.registered is None or (accepted.registered.status == "duplicate" and content.startswith("old")):
+                # Refused, or told of the document before its replacement was asked for.
+                continue
+            document = get(room, accepted.registered.document_id)
+            assert (document.sha256, document.state) == (sha256(content), "ready")
+    assert room.differences() == []
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_getting_the_bytes_that_are_live_again_clears_an_old_error(room: Room, waits: bool) -> None:
+    [document_id] = room.ready("old")
+    replace(room, document_id, "broken")
+    room.storage.jobs.fail(room.claim_one(), PROBLEM)
+    assert get(room, document_id).error == PROBLEM
+    if waits:
+        replace(room, document_id, "new")
+
+    assert replace(room, document_id, "old").registered.status == "duplicate"
+
+    assert (get(room, document_id).error, get(room, document_id).state) == (None, "ready")
+    assert room.differences() == []
 
 
 def test_what_failed_is_tried_again_when_it_is_uploaded_again(room: Room) -> None:
@@ -289,13 +419,15 @@ def test_vectors_are_found_again_by_the_hash_of_their_text_and_their_embedder(ro
     hashes = [sha256(text) for text in texts]
     for content in ("a", "b"):
         room.upload(content)
-        room.publisher.publish(room.claim_one(), parsed, drafts, vectors_of(texts).astype(np.float16), hashes)
-    found = room.publisher.known_vectors([*hashes[1:], sha256("never seen")])
+        room.publisher.publish(
+            room.claim_one(), parsed, drafts, vectors_of(texts).astype(np.float16), UseMultilingual.name, hashes
+        )
+    found = room.publisher.known_vectors([*hashes[1:], sha256("never seen")], UseMultilingual.name)
     assert set(found) == set(hashes[1:])
     for text in texts[1:]:
         assert np.array_equal(found[sha256(text)], vectors_of([text])[0].astype(np.float16))
-    assert Publisher(room.storage.database, "another embedder").known_vectors(hashes) == {}
-    assert room.publisher.known_vectors([]) == {}
+    assert room.publisher.known_vectors(hashes, "another embedder") == {}
+    assert room.publisher.known_vectors([], UseMultilingual.name) == {}
 
 
 def quietly(work: Callable[[], object]) -> Callable[[], object]:
@@ -315,7 +447,7 @@ def test_an_item_made_while_a_replacement_waits_for_its_turn_is_in_its_hands_too
 ) -> None:
     _, [document_id] = room.upload("first")
     room.claim_one()
-    lock, of_document = items.lock_documents, documents._open_items
+    lock, of_document = items.lock_documents, items.open_of
     first_has_its_turn, first_may_go_on = threading.Event(), threading.Event()
 
     def lock_and_wait(connection: Connection, document_ids: Collection[str]) -> None:
@@ -332,7 +464,7 @@ def test_an_item_made_while_a_replacement_waits_for_its_turn_is_in_its_hands_too
         return of_document(connection, found)
 
     monkeypatch.setattr(items, "lock_documents", lock_and_wait)
-    monkeypatch.setattr(documents, "_open_items", open_items)
+    monkeypatch.setattr(items, "open_of", open_items)
     with ThreadPoolExecutor(2) as threads:
         second = threads.submit(replace, room, document_id, "second")
         assert first_has_its_turn.wait(30)
@@ -370,5 +502,6 @@ def test_whoever_changes_a_document_at_once_with_others_never_deadlocks_and_lose
         raised = in_threads(*map(quietly, works))
         assert [error for error in raised if not isinstance(error, YoujuError)] == []
         assert raised == []
+        ingest(room)
         room.storage.documents.collect(sha256(f"{number} newest"), room.storage.blobs.remove)
         assert [found for found in room.differences() if "belongs to no document" not in found] == []

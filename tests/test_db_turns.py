@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from rooms import PROBLEM, TENANT, Room
 from sqlalchemy import event
 
-from rag_service.db.documents import Upload
 from rag_service.db.jobs import Claim
+from rag_service.db.registration import Upload
 
 
 def shelves(room: Room, *sizes: int) -> list[str]:

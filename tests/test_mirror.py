@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import TENANT, wait_until
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from ingest.bootstrap import Ingestion, open_ingestion
 from rag_service import config
 from rag_service.bootstrap import Storage, open_storage
+from rag_service.db.documents import Documents
 from rag_service.db.mirrored_files import MirroredFile, MirroredFiles, Standing
 from rag_service.errors import NotFound, StorageFull
 from rag_service.intake import Incoming
@@ -88,7 +90,7 @@ def _found(path: str, size: int = 1, modified_ns: int = 1) -> Found:
 
 
 def _standing(path: str, size: int = 1, modified_ns: int = 1, state: str = "ready", live: str = "a") -> Standing:
-    return Standing(MirroredFile(path, f"document {path}", "a", size, modified_ns, True), state, live)  # type: ignore[arg-type]
+    return Standing(MirroredFile(path, f"document {path}", "a", size, modified_ns, True), state, live, path)  # type: ignore[arg-type]
 
 
 _FILES = st.dictionaries(st.sampled_from(["a.md", "b.md", "x.zip", "sub/c.md"]), st.integers(1, 2))
@@ -227,11 +229,16 @@ class Place:
         return self.rooms.storage.documents.text(TENANT, self.documents()[name].id, 0, None).text
 
     def upload(self, name: str, content: str) -> str:
+        job_id, document_id = self.accept(name, content)
+        self.rooms.ingestion.worker.run(job_id)
+        return document_id
+
+    def accept(self, name: str, content: str) -> tuple[str, str]:
+        """By somebody who is no folder; (job id, document id)."""
         file = Incoming(name, None, io.BytesIO(content.encode()))
         job_id, [accepted] = self.rooms.storage.intake.accept(TENANT, self.kb, [file])
-        self.rooms.ingestion.worker.run(job_id)
         assert accepted.registered is not None
-        return accepted.registered.document_id
+        return job_id, accepted.registered.document_id
 
 
 @pytest.fixture
@@ -284,19 +291,142 @@ def test_a_file_that_moves_keeps_its_document(place: Place) -> None:
     place.update()
     before = place.documents()["a.md"]
     (place.root / "sub").mkdir()
-    (place.root / "a.md").rename(place.root / "sub" / "new.md")
+    (place.root / "a.md").rename(place.root / "sub" / "a.md")
 
     assert counts(place.update()) == (0, 0, 2, 0, 0)
     assert place.documents()["a.md"] == before
-    (place.root / "sub" / "new.md").unlink()
+    (place.root / "sub" / "a.md").unlink()
     assert counts(place.update()) == (0, 0, 1, 1, 0)
+
+
+def test_a_file_with_a_new_name_gives_its_document_a_version_under_it(place: Place) -> None:
+    place.write({"a.md": "First.", "b.md": "Second."})
+    place.update()
+    before = place.documents()["a.md"]
+    (place.root / "a.md").rename(place.root / "ne\u0301w.txt")
+
+    assert counts(place.update()) == (0, 1, 2, 0, 0)
+
+    after = place.documents()["n\u00e9w.txt"]
+    assert (after.id, after.version, after.sha256) == (before.id, 2, before.sha256)
+    assert after.media_type == "text/plain"
+    assert set(place.documents()) == {"n\u00e9w.txt", "b.md"}
+    assert counts(place.update()) == (0, 0, 2, 0, 0)
+    assert place.documents()["n\u00e9w.txt"] == after
+
+
+def test_a_document_of_two_files_is_called_as_one_of_them(place: Place) -> None:
+    place.write({"a.md": "Same.", "b.md": "Same."})
+    place.update()
+    assert counts(place.update()) == (0, 0, 2, 0, 0)
+    [before] = place.documents().values()
+    (place.root / before.filename).unlink()
+
+    assert counts(place.update()) == (0, 1, 1, 0, 0)
+
+    [after] = place.documents().values()
+    assert (after.id, {before.filename, after.filename}) == (before.id, {"a.md", "b.md"})
+
+
+def test_a_new_name_whose_type_the_bytes_are_not_is_tried_once_and_the_document_stays(place: Place) -> None:
+    place.write({"a.md": "First."})
+    place.update()
+    (place.root / "a.md").rename(place.root / "a.pdf")
+    mirror = place.mirror()
+
+    reports = [IngestReport() for _ in range(3)]
+    for report in reports:
+        mirror.update(report)
+
+    assert place.documents()["a.md"].state == "ready"
+    assert [len(report.failed) for report in reports[1:]] == [0, 0]
+
+
+def test_a_document_that_was_uploaded_too_outlives_its_file(place: Place) -> None:
+    place.write({"a.md": "Both.", "b.md": "Other."})
+    place.update()
+    assert place.upload("mine.md", "Both.") == place.documents()["a.md"].id
+    (place.root / "a.md").unlink()
+
+    assert place.update().removed == 0
+    assert place.text("a.md") == "Both."
+    assert place.update().removed == 0
+
+
+def test_a_document_that_was_uploaded_too_keeps_its_content_when_its_file_changes(place: Place) -> None:
+    place.write({"a.md": "Both."})
+    place.update()
+    document = place.upload("mine.md", "Both.")
+    place.write({"a.md": "Changed, longer."})
+
+    assert counts(place.update()) == (1, 0, 0, 0, 0)
+    texts = place.rooms.storage.documents
+    assert texts.text(TENANT, document, 0, None).text == "Both."
+
+
+def test_an_upload_that_comes_before_the_mirror_has_noted_its_file_counts_too(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remember = Mirror._remember
+
+    def late(*arguments: Any) -> None:
+        place.accept("mine.md", "Both.")
+        remember(*arguments)
+
+    monkeypatch.setattr(Mirror, "_remember", late)
+    place.write({"a.md": "Both.", "b.md": "Other."})
+    place.update()
+    (place.root / "a.md").unlink()
+
+    assert place.update().removed == 0
+    assert place.text("a.md") == "Both."
+
+
+@pytest.mark.parametrize("change", ["removed", "changed"])
+def test_an_upload_in_the_last_moment_before_a_mirror_acts_keeps_the_document(
+    place: Place, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    place.write({"a.md": "Both.", "b.md": "Other."})
+    place.update()
+    document = place.documents()["a.md"].id
+    act = {"removed": "delete", "changed": "replace"}[change]
+    plain = getattr(Documents, act)
+
+    def late(*arguments: Any, **named: Any) -> Any:
+        place.accept("mine.md", "Both.")
+        return plain(*arguments, **named)
+
+    monkeypatch.setattr(Documents, act, late)
+    if change == "removed":
+        (place.root / "a.md").unlink()
+    else:
+        place.write({"a.md": "Changed, longer."})
+
+    assert counts(place.update())[1:4:2] == (0, 0)
+    assert place.rooms.storage.documents.text(TENANT, document, 0, None).text == "Both."
+
+
+def test_bytes_that_are_just_being_replaced_are_taken_in_when_that_is_over(place: Place) -> None:
+    document = place.upload("theirs.md", "Old.")
+    storage = place.rooms.storage
+    job_id = storage.intake.replace(TENANT, document, Incoming("theirs.md", None, io.BytesIO(b"New.")), None).job_id
+    place.write({"a.md": "Old."})
+    mirror, first, second = place.mirror(), IngestReport(), IngestReport()
+
+    mirror.update(first)
+    place.rooms.ingestion.worker.run(job_id)
+    mirror.update(second)
+
+    assert [reason for _, reason, _ in first.failed] == ["content-taken"]
+    assert counts(second) == (1, 0, 0, 0, 0)
+    assert {place.text(name) for name in place.documents()} == {"Old.", "New."}
 
 
 def test_two_paths_with_the_same_bytes_are_one_document_until_both_are_gone(place: Place) -> None:
     place.write({"a.md": "Same.", "b.md": "Same.", "c.md": "Other."})
     assert counts(place.update()) == (2, 0, 1, 0, 0)
     (place.root / "a.md").unlink()
-    assert counts(place.update()) == (0, 0, 2, 0, 0)
+    assert counts(place.update()) == (0, 1, 2, 0, 0)
     place.write({"b.md": "Changed."})
     assert counts(place.update()) == (0, 1, 1, 0, 0)
     (place.root / "b.md").unlink()
@@ -319,7 +449,11 @@ def test_files_that_swap_their_contents_swap_their_documents(place: Place) -> No
     place.write({"a.md": "Second.", "b.md": "First."})
 
     assert place.update().removed == 0
-    assert place.documents() == before
+    after = place.documents()
+    assert {name: document.id for name, document in after.items()} == {
+        "a.md": before["b.md"].id, "b.md": before["a.md"].id,
+    }  # fmt: skip
+    assert (place.text("a.md"), place.text("b.md")) == ("Second.", "First.")
     place.write({"a.md": "Third."})
     assert counts(place.update()) == (0, 1, 1, 0, 0)
 
@@ -588,7 +722,8 @@ def test_a_watched_folder_is_followed(watched: Watched) -> None:
     (place.root / "a.md").unlink()
     wait_until(lambda: watched.total("removed") == 1, 60)
 
-    assert place.documents() == {"b.md": kept}
+    wait_until(lambda: set(place.documents()) == {"moved.md"}, 60)
+    assert place.documents()["moved.md"].id == kept.id
     assert watched.total("ready") == 2
 
 
@@ -668,10 +803,10 @@ def test_a_full_disk_is_told_of_and_waited_for(watched: Watched, monkeypatch: py
     full = threading.Event()
     full.set()
 
-    def maybe(self: object, *arguments: object) -> object:
+    def maybe(self: object, *arguments: Any, **named: Any) -> object:
         if full.is_set():
             raise StorageFull("no space left")
-        return accept(intake, *arguments)  # type: ignore[arg-type]
+        return accept(intake, *arguments, **named)
 
     monkeypatch.setattr(type(intake), "accept", maybe)
     monkeypatch.setattr("rag_service.mirror._WAIT_FOR_BETTER_SECONDS", 0.1)

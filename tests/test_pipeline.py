@@ -13,9 +13,9 @@ import pytest
 from rooms import TENANT, Room, open_room, vectors_of
 from sqlalchemy import select
 
-from ingest.pipeline import Embedded, Pipeline
+from ingest.pipeline import Embedded, Measure, Pipeline
 from ingest.sandbox import Leash, ParseAbandoned, Sandbox
-from rag_service.db.documents import Upload
+from rag_service.db.registration import Upload
 from rag_service.db.tables import chunks, vectors
 from rag_service.errors import ParseFailed
 from rag_service.inference.use_multilingual import UseMultilingual, UseMultilingualTokens
@@ -24,14 +24,20 @@ from rag_service.ports import Vectors
 TOKENS = UseMultilingualTokens()
 
 
+def measure(embedder: str) -> Measure:
+    return Measure(TOKENS)
+
+
 @dataclass
 class NotingEmbedder:
     name: str = UseMultilingual.name
     dimensions: int = UseMultilingual.dimensions
     seen: list[str] = field(default_factory=list)
+    calls: int = 0
 
-    def embed(self, texts: Sequence[str]) -> Vectors:
+    def embed(self, embedder: str, texts: Sequence[str]) -> Vectors:
         self.seen += texts
+        self.calls += 1
         return vectors_of(texts)
 
 
@@ -70,7 +76,7 @@ def sandbox() -> Iterator[Sandbox]:
 def bench(tmp_path: Path, sandbox: Sandbox) -> Iterator[Bench]:
     with open_room(tmp_path / "data") as room:
         embedder = NotingEmbedder()
-        yield Bench(room, Pipeline(room.storage.blobs, sandbox, lambda: TOKENS, embedder, room.publisher), embedder)
+        yield Bench(room, Pipeline(room.storage.blobs, sandbox, measure, embedder, room.publisher), embedder)
 
 
 def handbook(changed: int | None = None) -> str:
@@ -79,7 +85,7 @@ def handbook(changed: int | None = None) -> str:
     def paragraph(number: int) -> str:
         revised = "修订后的" if number == changed else ""
         return "".join(
-            f"第{number}条第{item}款{revised}规定，申请须在{item + 2}日之内提交给负责部门。" for item in range(12)
+            f"第{number}条第{item}款{revised}规定，申请须在{item + 2}日之内提交给负责部门。" for item in range(18)
         )
 
     return "\n\n".join(paragraph(number) for number in range(40))
@@ -120,7 +126,7 @@ def test_another_document_with_the_same_paragraphs_costs_the_embedder_nothing(be
 
 
 def test_a_text_that_stands_twice_in_a_document_is_embedded_once(bench: Bench) -> None:
-    notice = "".join(f"注意第{item}项：离开之前请关闭所有门窗和电源，并在登记表上签名。" for item in range(14))
+    notice = "".join(f"注意第{item}项：离开之前请关闭所有门窗和电源，并在登记表上签名。" for item in range(20))
     bench.room.upload("\n\n".join([notice, *handbook().split("\n\n")[:3], notice]))
     embedded = bench.ingest()
     assert len(embedded) == len(set(embedded)) < len(bench.room.live_chunks())
@@ -149,6 +155,34 @@ def test_a_document_is_embedded_a_piece_at_a_time_and_comes_out_in_order(bench: 
     assert np.array_equal(embedded.vectors, vectors_of([draft.text for draft in prepared.drafts]))
 
 
+def test_documents_of_a_text_or_two_are_embedded_in_one_call(bench: Bench) -> None:
+    for number in range(5):
+        bench.room.upload(f"The text of document number {number}.")
+    prepared = [
+        bench.pipeline.prepare(claim, bench.pipeline.parse(claim, Leash()), Leash())
+        for claim in bench.room.claim(limit=9)
+    ]
+    embeddings = [bench.pipeline.embedding(one) for one in prepared]
+    bench.pipeline.embed_together(embeddings)
+    finished = [embedding.advance() for embedding in embeddings]
+    assert bench.embedder.calls == 1
+    for one, embedded in zip(prepared, finished, strict=True):
+        assert embedded is not None
+        np.testing.assert_allclose(embedded.vectors, vectors_of([draft.text for draft in one.drafts]), atol=1e-5)
+
+
+def test_a_long_document_among_short_ones_still_goes_a_piece_at_a_time(bench: Bench) -> None:
+    bench.room.upload("A short text.")
+    bench.room.upload(handbook())
+    short, long = (
+        bench.pipeline.embedding(bench.pipeline.prepare(claim, bench.pipeline.parse(claim, Leash()), Leash()))
+        for claim in bench.room.claim(limit=9)
+    )
+    bench.pipeline.embed_together([short, long])
+    assert short.advance() is not None
+    assert long.next_texts()
+
+
 def test_chunking_is_left_once_nobody_wants_the_document(bench: Bench) -> None:
     bench.room.upload(handbook())
     [claim] = bench.room.claim()
@@ -162,7 +196,7 @@ def test_a_text_that_cannot_be_cut_in_time_is_a_failure_with_a_reason(bench: Ben
     room = bench.room
     room.upload("一句话。" * 2_000)
     [claim] = room.claim()
-    pipeline = Pipeline(room.storage.blobs, sandbox, lambda: TOKENS, bench.embedder, room.publisher, chunk_seconds=0.0)
+    pipeline = Pipeline(room.storage.blobs, sandbox, measure, bench.embedder, room.publisher, chunk_seconds=0.0)
     with pytest.raises(ParseFailed) as failed:
         pipeline.prepare(claim, pipeline.parse(claim, Leash()), Leash())
     assert failed.value.data == {"reason": "parse-timeout", "limit_seconds": 0.0}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import itertools
+import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,8 @@ from rag_service.db.jobs import Claim, Jobs
 from rag_service.db.tables import job_items
 from rag_service.db.tables import workers as workers_table
 from rag_service.db.workers import Workers
-from rag_service.errors import Overloaded, ParseFailed, StorageFull
+from rag_service.errors import EmbedderChanged, Overloaded, ParseFailed, StorageFull
+from rag_service.inference.use_multilingual import UseMultilingual
 from rag_service.types import ParsedDocument
 
 FULL = StorageFull("no space left")
@@ -55,10 +59,13 @@ class FakePipeline:
     def prepare(self, claim: Claim, parsed: ParsedDocument, leash: Leash) -> Prepared:
         self._during("prepare", claim)
         parsed, drafts = made_of([parsed.text])
-        return Prepared(claim, parsed, tuple(drafts), tuple(draft.text for draft in drafts), {})
+        return Prepared(claim, UseMultilingual.name, parsed, tuple(drafts), tuple(draft.text for draft in drafts), {})
 
     def embedding(self, prepared: Prepared) -> FakeEmbedding:
         return FakeEmbedding(prepared, self._during)
+
+    def embed_together(self, embeddings: Sequence[FakeEmbedding]) -> None:
+        pass
 
     def publish(self, embedded: Embedded) -> int:
         self._during("publish", embedded.prepared.claim)
@@ -75,10 +82,15 @@ class FakeEmbedding:
         return Embedded(self._prepared, vectors_of([draft.text for draft in self._prepared.drafts]))
 
 
+class BrokenTogether(FakePipeline):
+    def embed_together(self, embeddings: Sequence[FakeEmbedding]) -> None:
+        raise ChildProcessError("the embedding process died twice over the same texts")
+
+
 def publish(room: Room, embedded: Embedded) -> int:
     made = embedded.prepared
     hashes = [hashlib.sha256(draft.text.encode()).hexdigest() for draft in made.drafts]
-    return room.publisher.publish(made.claim, made.parsed, made.drafts, embedded.vectors, hashes)
+    return room.publisher.publish(made.claim, made.parsed, made.drafts, embedded.vectors, made.embedder, hashes)
 
 
 class FlakyJobs(Jobs):
@@ -165,6 +177,13 @@ def test_a_job_is_worked_on_until_nothing_of_it_is_left_and_others_wait(room: Ro
     assert states(room, job_id) == ["ready"] * 30
     assert states(room, other) == ["queued"]
     assert room.differences() == []
+
+
+def test_where_texts_cannot_be_embedded_together_each_document_is_by_itself(room: Room) -> None:
+    job_id, _ = room.upload(*(f"document {n}" for n in range(20)))
+    pipeline: Any = BrokenTogether(room, lambda step, claim: time.sleep(0.002) if step == "embed" else None)
+    Worker(room.storage.jobs, Workers(room.storage.database), pipeline, 60.0, 4, idle_seconds=0.01).run(job_id)
+    assert states(room, job_id) == ["ready"] * 20
 
 
 def test_a_standing_worker_takes_what_comes(room: Room) -> None:
@@ -267,6 +286,63 @@ def test_a_full_disk_costs_a_document_no_attempt(room: Room) -> None:
 
     worker(room, full).run(job_id)
     assert states(room, job_id) == ["ready"]
+
+
+def test_a_document_embedded_by_who_is_no_longer_asked_is_begun_again_uncounted(room: Room) -> None:
+    job_id, _ = room.upload("a")
+    faults = [EmbedderChanged("another answers by now")] * 5
+
+    def change(step: str, claim: Claim) -> None:
+        assert claim.attempt == 1
+        if step == "publish" and faults:
+            raise faults.pop()
+
+    worker(room, change).run(job_id)
+    assert states(room, job_id) == ["ready"]
+
+
+@pytest.mark.parametrize("step", ["parse", "prepare", "embed", "publish"])
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.ENOMEM, errno.EMFILE])
+def test_a_fault_of_the_machine_costs_a_document_no_attempt(room: Room, step: str, number: int) -> None:
+    job_id, _ = room.upload("a")
+    faults = [OSError(number, os.strerror(number))] * 4
+
+    def fail(at: str, claim: Claim) -> None:
+        assert claim.attempt == 1
+        if at == step and faults:
+            raise faults.pop()
+
+    worker(room, fail).run(job_id)
+    assert (states(room, job_id), faults) == (["ready"], [])
+
+
+def test_each_fault_of_the_machine_makes_a_document_wait_twice_as_long(room: Room) -> None:
+    job_id, _ = room.upload("a")
+    moments: list[float] = []
+
+    def fail(at: str, claim: Claim) -> None:
+        if at == "publish" and len(moments) < 5:
+            moments.append(time.monotonic())
+            raise OSError(errno.ENOSPC, "full")
+
+    worker(room, fail).run(job_id)
+    waits = [after - before for before, after in itertools.pairwise(moments)]
+    assert all(wait >= 0.02 * 2**number for number, wait in enumerate(waits, 1))
+
+
+@pytest.mark.parametrize("fault", [ChildProcessError("died"), OSError(errno.EIO, "damaged")], ids=["death", "disk"])
+def test_a_document_over_which_something_dies_or_cannot_be_read_time_and_again_ends_as_failed(
+    room: Room, monkeypatch: pytest.MonkeyPatch, fault: OSError
+) -> None:
+    monkeypatch.setattr(module, "_MOST_UNREADABLE", 2)
+    job_id, _ = room.upload("a", "good")
+
+    def fail(at: str, claim: Claim) -> None:
+        if at == "embed" and claim.filename == "0.txt":
+            raise fault
+
+    worker(room, fail, lease=0.2).run(job_id)
+    assert states(room, job_id) == ["failed", "ready"]
 
 
 @pytest.mark.parametrize("method", ["claim", "release", "fail"])

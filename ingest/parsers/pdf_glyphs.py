@@ -58,11 +58,11 @@ class Glyph(NamedTuple):
 
     @property
     def top(self) -> float:
-        return self.base - 0.88 * self.size
+        return top_of(self.base, self.size)
 
     @property
     def bottom(self) -> float:
-        return self.base + 0.12 * self.size
+        return bottom_of(self.base, self.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +96,15 @@ def turn(x: float, y: float, direction: Direction) -> tuple[float, float]:
     if direction == "down":
         return -y, -x
     return x, -y
+
+
+def top_of(base: float, size: float) -> float:
+    """Of what stands on `base` in letters of `size`, as most fonts have it."""
+    return base - 0.88 * size
+
+
+def bottom_of(base: float, size: float) -> float:
+    return base + 0.12 * size
 
 
 def _numbered(function: Any, result: Any, *arguments: Any) -> Callable[..., int | None]:

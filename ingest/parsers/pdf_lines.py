@@ -10,7 +10,7 @@ from itertools import islice, pairwise
 from statistics import median
 from typing import NamedTuple
 
-from ingest.parsers.pdf_glyphs import Glyph
+from ingest.parsers.pdf_glyphs import Glyph, bottom_of, top_of
 
 _WIDE_GAP = 0.9
 """In font sizes: what parts columns and cells; justified words stand closer."""
@@ -134,11 +134,11 @@ class _Run:
 
     @property
     def top(self) -> float:
-        return self.base - 0.88 * self.size
+        return top_of(self.base, self.size)
 
     @property
     def bottom(self) -> float:
-        return self.base + 0.12 * self.size
+        return bottom_of(self.base, self.size)
 
 
 def _runs(glyphs: Sequence[Glyph]) -> list[_Run]:

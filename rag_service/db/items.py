@@ -39,6 +39,16 @@ def keeps_bytes(items: FromClause = job_items) -> ColumnElement[bool]:
     return or_(is_open(items), and_(items.c.state.in_(("failed", "cancelled")), is_newest(items)))
 
 
+def open_of(connection: Connection, document_id: str) -> list[int]:
+    return list(connection.scalars(select(job_items.c.id).where(job_items.c.document_id == document_id, is_open())))
+
+
+def newest_bytes(connection: Connection, document_id: str) -> list[str]:
+    """What was last accepted for it; of anything older only what is live is kept."""
+    newest = select(job_items.c.sha256).where(job_items.c.document_id == document_id, is_newest())
+    return list(connection.scalars(newest))
+
+
 def lock(connection: Connection, *which: ColumnElement[bool]) -> list[int]:
     """Until the transaction ends; their ids."""
     query = select(job_items.c.id).where(*which).order_by(job_items.c.id)

@@ -2,7 +2,7 @@
 
 An item is claimed for a lease. Its `token`, raised at every claim and never lowered, is the fencing token: every effect
 of a claim checks it in its own transaction, so a worker that lost its lease, or whose document was cancelled or
-deleted, can finish its sentence and change nothing. `attempts` counts the claims that a release has not taken back.
+deleted, can finish its sentence and change nothing. `attempts` counts the claims that were not given back.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import takewhile
 from sqlalchemy import ColumnElement, Connection, and_, case, func, insert, select, update
 
 from rag_service import failpoints
-from rag_service.db import items, problems
+from rag_service.db import items, problems, reembedding_jobs
 from rag_service.db.batches import batches
 from rag_service.db.items import is_newest, is_open
 from rag_service.db.sessions import Database, new_id
@@ -96,6 +96,14 @@ class Jobs:
                 if connection.execute(update(job_items).where(_still(claim)).values(**marked)).rowcount:
                     _set_documents(connection, [claim.document_id], "queued")
 
+    def postpone(self, claim: Claim, seconds: float) -> None:
+        """Not now, through no fault of the document: claimable again after so long, the attempt not counted."""
+        values = {
+            "attempts": claim.attempt - 1, "token": claim.token + 1, "worker": None, "lease_until": now() + seconds,
+        }  # fmt: skip
+        with self._database.write() as connection:
+            connection.execute(update(job_items).where(_still(claim)).values(**values))
+
     def fail(self, claim: Claim, problem: Problem) -> None:
         """The document is `failed` with a reason a person can act on; one that has a version stays `ready` with it.
 
@@ -111,6 +119,8 @@ class Jobs:
             row = connection.execute(select(jobs).where(jobs.c.id == job_id, jobs.c.tenant == tenant)).one_or_none()
             if row is None:
                 raise NotFound("no such job", job_id=job_id)
+            if row.kind == reembedding_jobs.KIND:
+                return reembedding_jobs.seen(connection, row)
             columns = (job_items.c.document_id, job_items.c.state, job_items.c.problem)
             query = select(*columns).where(job_items.c.job_id == job_id).order_by(job_items.c.id)
             found = tuple(
@@ -124,12 +134,14 @@ class Jobs:
         )  # fmt: skip
 
     def cancel(self, tenant: str, job_id: str) -> Job:
-        """Nothing of it that is still open will be published, whoever is at it. Raises NotFound.
+        """Nothing of it that is still open will be published, whoever is at it, and a change of the embedder leaves
+        nothing. Raises NotFound.
 
         A document without a version becomes `failed` with code `cancelled`; one that has a version keeps it.
         """
         with self._database.write() as connection:
             _demand(connection, tenant, job_id)
+            reembedding_jobs.cancel(connection, job_id)
             open_items = items.lock(connection, job_items.c.job_id == job_id, is_open())
             cancel_items(connection, open_items)
             for some in batches(open_items):
@@ -145,11 +157,13 @@ class Jobs:
     def retry(self, tenant: str, job_id: str) -> Job:
         """What of it failed or was cancelled is queued again, with all its attempts; the job is open again.
 
-        Not those documents that are deleted, or that something was accepted for since. Raises NotFound.
+        Not those documents that are deleted, or that something was accepted for since. Raises NotFound, and
+        EmbedderChanging where another job changes the same knowledge base's.
         """
         ended = (job_items.c.job_id == job_id, job_items.c.state.in_(("failed", "cancelled")))
         with self._database.write() as connection:
             _demand(connection, tenant, job_id)
+            reembedding_jobs.retry(connection, job_id)
             items.lock(connection, job_items.c.document_id.in_(select(job_items.c.document_id).where(*ended)))
             alive = select(documents.c.id).where(documents.c.deleted_at.is_(None))
             again = connection.execute(

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import ColumnElement, Select, delete, func, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, insert, or_, select
 
 from rag_service.db.batches import batches
 from rag_service.db.items import is_open
 from rag_service.db.sessions import Database
 from rag_service.db.tables import documents, job_items, knowledge_bases, mirrored_files
-from rag_service.errors import NotFound
+from rag_service.errors import ContentTaken, NotFound
 from rag_service.types import DocumentState
+
+UPLOADED = "uploaded"
+"""In place of a folder, which is an absolute path: whoever uploads bytes that are there has the document, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,7 @@ class Standing:
     file: MirroredFile
     state: DocumentState
     live_sha256: str
+    filename: str
 
     @property
     def is_settled(self) -> bool:
@@ -46,7 +50,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A path, of whichever folder, whose content a document has."""
+    """A path, of whichever folder, whose content a document has; or, below `UPLOADED`, an upload of it."""
 
     document_id: str
     root: str
@@ -73,14 +77,14 @@ class MirroredFiles:
         query = (
             select(
                 m.path, m.document_id, m.sha256, m.bytes, m.modified_ns, m.owned, documents.c.state,
-                documents.c.sha256.label("live_sha256"),
+                documents.c.sha256.label("live_sha256"), documents.c.filename,
             )
             .join(documents, documents.c.id == m.document_id)
             .where(m.knowledge_base_id == knowledge_base_id, m.root == root, documents.c.deleted_at.is_(None))
         )  # fmt: skip
         with self._database.read() as connection:
             rows = connection.execute(query).all()
-        return {row.path: Standing(MirroredFile(*row[:6]), row.state, row.live_sha256) for row in rows}
+        return {row.path: Standing(MirroredFile(*row[:6]), *row[6:]) for row in rows}
 
     def put(self, knowledge_base_id: str, root: str, files: Iterable[MirroredFile]) -> None:
         """What is known of these paths from now on; one transaction."""
@@ -96,7 +100,7 @@ class MirroredFiles:
                 connection.execute(delete(mirrored_files).where(*_at(knowledge_base_id, root, some)))
 
     def holders(self, knowledge_base_id: str, document_ids: Collection[str]) -> list[Holder]:
-        """Every path that has one of these documents, whichever folder it is in."""
+        """Everything that has one of these documents, whichever folder it is in."""
         m = mirrored_files.c
         query = select(m.document_id, m.root, m.path, m.owned).where(m.knowledge_base_id == knowledge_base_id)
         with self._database.read() as connection:
@@ -126,6 +130,34 @@ class MirroredFiles:
             return [KnownFile(*row) for row in connection.execute(_known(knowledge_base_id))]
 
 
+def note_uploaded(connection: Connection, knowledge_base_id: str, document_ids: Collection[str]) -> None:
+    """Their bytes came again, from somebody who is no folder: from now on no folder's changes touch them.
+
+    A row of its own: a mirror may be about to write what it knows of its files. Under the knowledge base's lock.
+    """
+    m = mirrored_files.c
+    mine = (m.knowledge_base_id == knowledge_base_id, m.root == UPLOADED)
+    for some in batches(sorted(document_ids)):
+        noted = set(connection.scalars(select(m.path).where(*mine, m.path.in_(some))))
+        rows = [
+            {
+                "knowledge_base_id": knowledge_base_id, "root": UPLOADED, "path": document_id,
+                "document_id": document_id, "sha256": "", "bytes": 0, "modified_ns": 0, "owned": False,
+            }
+            for document_id in some
+            if document_id not in noted
+        ]  # fmt: skip
+        if rows:
+            connection.execute(insert(mirrored_files), rows)
+
+
+def demand_not_uploaded(connection: Connection, document_id: str) -> None:
+    """Under the knowledge base's lock. Raises ContentTaken."""
+    m = mirrored_files.c
+    if connection.scalar(select(m.path).where(m.document_id == document_id, m.root == UPLOADED)) is not None:
+        raise ContentTaken("somebody else has uploaded these bytes, too", document_id=document_id)
+
+
 def _at(knowledge_base_id: str, root: str, paths: Collection[str]) -> tuple[ColumnElement[bool], ...]:
     m = mirrored_files.c
     return m.knowledge_base_id == knowledge_base_id, m.root == root, m.path.in_(paths)
@@ -144,7 +176,11 @@ def _known(knowledge_base_id: str) -> Select[str, str, str]:
             func.coalesce(mirrored_files.c.path, documents.c.filename), documents.c.id,
             func.coalesce(accepted, documents.c.sha256),
         )
-        .join(mirrored_files, mirrored_files.c.document_id == documents.c.id, isouter=True)
+        .join(
+            mirrored_files,
+            and_(mirrored_files.c.document_id == documents.c.id, mirrored_files.c.root != UPLOADED),
+            isouter=True,
+        )
         .where(
             documents.c.knowledge_base_id == knowledge_base_id,
             documents.c.deleted_at.is_(None),

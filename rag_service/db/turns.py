@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Integer, Select, String, bindparam, func, select
 
 from rag_service.db.items import is_claimable, is_open
+from rag_service.db.reembedding_jobs import is_closing
 from rag_service.db.tables import job_items, jobs
 
 
@@ -53,7 +54,8 @@ class Turns:
     def _of_job(self, job_id: str) -> Select[Any]:
         # By its knowledge base, too: a job of many finished items is not looked through for the open ones.
         own = select(jobs.c.knowledge_base_id).where(jobs.c.id == job_id).scalar_subquery()
-        return self._claimable().where(job_items.c.knowledge_base_id == own, job_items.c.job_id == job_id)
+        mine = (job_items.c.knowledge_base_id == own, job_items.c.job_id == job_id)
+        return self._claimable().where(*mine, ~is_closing(own))
 
     def _claimable(self) -> Select[Any]:
         columns = (job_items.c.id, job_items.c.knowledge_base_id, job_items.c.attempts)
@@ -85,7 +87,8 @@ def _round() -> Select[Any]:
     walk = walk.union_all(select(step.scalar_subquery()).where(walk.c.id.is_not(None)))
     slow = bindparam("slow", type_=Integer())
     has_some = select(item.c.id).where(is_claimable(item), item.c.knowledge_base_id == walk.c.id, item.c.slow == slow)
-    return select(walk.c.id).where(walk.c.id.is_not(None), has_some.exists()).limit(bindparam("most", type_=Integer()))
+    ready = (walk.c.id.is_not(None), has_some.exists(), ~is_closing(walk.c.id))
+    return select(walk.c.id).where(*ready).limit(bindparam("most", type_=Integer()))
 
 
 _ROUND = _round()

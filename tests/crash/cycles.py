@@ -182,13 +182,16 @@ def _operate(rig: Rig, ledger: Ledger, dice: random.Random, out: BinaryIO) -> No
 
     kept = list(ledger.kept())
     kind = dice.choices(
-        ("upload", "ingest", "delete", "replace", "compact"), (5, 5, 2 * bool(kept), 2 * bool(kept), 0.5)
+        ("upload", "again", "ingest", "delete", "replace", "compact"),
+        (5, 1.5 * bool(kept), 5, 2 * bool(kept), 2 * bool(kept), 0.5),
     )[0]
-    if kind == "upload":
+    if kind in ("upload", "again"):
         contents = [content_of(dice.randrange(10**9), dice) for _ in range(dice.randint(1, 3))]
+        if kind == "again":
+            contents[0] = rig.present(kept, dice)
         hashes = [sha256(content) for content in contents]
         tell(begin="upload", hashes=hashes)
-        tell(done="upload", hashes=hashes, documents=rig.upload(*contents))
+        tell(done="upload", hashes=hashes, documents=rig.offer(*contents))
     elif kind == "replace":
         document, content = dice.choice(kept), content_of(dice.randrange(10**9), dice)
         tell(begin="replace", document=document, hash=sha256(content))

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rag_service import blobs
-from rag_service.db import documents, feed, publication
+from rag_service.db import documents, feed, publication, registration
 from rag_service.index import segments
 
 
@@ -87,11 +87,16 @@ def the_feed_shows_retired_chunks() -> None:
     feed.SqlSnapshot.added = added  # type: ignore[method-assign]
 
 
+def what_is_being_replaced_is_a_duplicate() -> None:
+    """Bytes are said to be there that go when the replacement is published."""
+    registration._changing = lambda connection, holders: set()  # type: ignore[attr-defined]
+
+
 DEFECTS: dict[str, Callable[[], None]] = {
     defect.__name__: defect
     for defect in (
         blobs_are_not_synced, segments_are_not_synced, publication_takes_two_transactions, deleted_chunks_stay_live,
         the_older_version_stays_live, acknowledged_before_committed, names_of_bytes_are_wrong,
-        the_feed_shows_retired_chunks,
+        the_feed_shows_retired_chunks, what_is_being_replaced_is_a_duplicate,
     )
 }  # fmt: skip

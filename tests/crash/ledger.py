@@ -29,8 +29,9 @@ class Ledger:
             case {"done": "upload", "hashes": hashes, "documents": documents}:
                 for hash_, document in zip(hashes, documents, strict=True):
                     self.under_way.discard(hash_)
-                    if document not in self.deleting:
-                        self.may_hold.setdefault(document, {hash_})
+                    # Whatever it was about to become before: it was told to have just these bytes.
+                    if document is not None and document not in self.deleting:
+                        self.may_hold[document] = {hash_}
             case {"begin": "replace", "document": document, "hash": hash_}:
                 self.may_hold[document] = self.may_hold[document] | {hash_}
             case {"done": "replace", "document": document, "hash": hash_}:

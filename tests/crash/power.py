@@ -12,15 +12,16 @@ FATES = ("deleted", "zeroed", "halved", "unchanged", "flipped", "emptied")
 
 @dataclass(frozen=True)
 class Life:
-    """What one process did: inodes there before it, inodes with the moment they were last synced, entries it made."""
+    """What one process did: files there before it, inodes with the moment they were last synced, entries it made."""
 
-    before: frozenset[int]
+    before: dict[str, int]
     synced: dict[int, int]
     made: dict[str, int]
 
 
-def inodes(root: Path) -> frozenset[int]:
-    return frozenset(path.stat().st_ino for path in _files(root))
+def inodes(root: Path) -> dict[str, int]:
+    """Of every file, by its path."""
+    return {str(path): path.stat().st_ino for path in _files(root)}
 
 
 def lose(root: Path, life: Life, dice: random.Random) -> list[str]:
@@ -38,8 +39,11 @@ def _files(root: Path) -> list[Path]:
 def _is_at_risk(path: Path, life: Life) -> bool:
     """Whether its bytes, or its entry or that of a folder above it, were made in this life and not synced since."""
     inode = path.stat().st_ino
-    if inode not in life.before and inode not in life.synced:
+    if inode not in life.before.values() and inode not in life.synced:
         return True
+    if str(path) in life.before:
+        # A name that was there leads to the file of before or, renamed over it, to this one: both have their bytes.
+        return False
     for entry in (path, *path.parents):
         made = life.made.get(str(entry))
         if made is not None and life.synced.get(entry.parent.stat().st_ino, -1) < made:

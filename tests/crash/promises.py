@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ledger import Ledger, sha256
+from legs import always, in_words
 from rig import QuickParser, Rig, Words
 from rooms import TENANT, vectors_of
 
@@ -15,7 +16,6 @@ from ingest.pipeline import CHUNK_TOKENS
 from rag_service.db.passages import SqlPassageStore
 from rag_service.errors import IndexDamaged
 from rag_service.index import segments
-from rag_service.text import lexical_terms
 from rag_service.types import Document, PassageFilter
 from rag_service.verify import differences
 
@@ -58,7 +58,7 @@ def _of_uploads(rig: Rig, ledger: Ledger, documents: dict[str, Document]) -> Ite
         document = documents.get(document_id)
         if document is None:
             yield f"{document_id} was acknowledged and is lost"
-        elif document.sha256 not in hashes and not _gave_up(document):
+        elif document.sha256 not in hashes and not _gave_up(document) and not _came_second(document):
             yield f"{document_id} holds {document.sha256} and not one of {sorted(hashes)}"
     for document in documents.values():
         if document.id not in ledger.may_hold and document.sha256 not in ledger.under_way:
@@ -76,6 +76,11 @@ def _of_deletions(rig: Rig, ledger: Ledger, documents: dict[str, Document]) -> I
 def _gave_up(document: Document) -> bool:
     """Three processes died over its newest content: that is told, and the older version stays."""
     return document.error is not None and document.error.code == "worker-died"
+
+
+def _came_second(document: Document) -> bool:
+    """Its newest content was uploaded as a document of its own before it could have it: that is told, too."""
+    return document.version > 0 and document.error is not None and document.error.code == "content-taken"
 
 
 def _of_content(rig: Rig, document: Document) -> Iterator[str]:
@@ -102,7 +107,7 @@ def _of_index(rig: Rig, ledger: Ledger, documents: dict[str, Document]) -> Itera
     index, store = rig.index(), SqlPassageStore(rig.storage.database)
 
     def found(text: str) -> set[str]:
-        candidates = index.search(rig.kb, vectors_of([text])[0], lexical_terms(text), 50)
+        candidates = index.search(rig.kb, always(in_words(vectors_of([text])[0], text)), 50)
         ids = [hit.chunk_id for hit in candidates.hits]
         return {p.document_id for p in store.passages(TENANT, [rig.kb], ids, PassageFilter()).values()}
 

@@ -16,15 +16,15 @@ from sqlalchemy import make_url
 
 from ingest.compactor import clear_leftovers
 from ingest.parsers.plain import PlainTextParser
-from ingest.pipeline import Pipeline
+from ingest.pipeline import Measure, Pipeline
 from ingest.sandbox import Leash
 from rag_service import bootstrap, config
-from rag_service.bootstrap import EMBEDDER, Storage, open_storage
+from rag_service.bootstrap import Storage, open_storage
 from rag_service.db import sessions
-from rag_service.db.documents import Upload
 from rag_service.db.jobs import Claim
 from rag_service.db.problems import of
 from rag_service.db.publication import Publisher
+from rag_service.db.registration import Upload
 from rag_service.errors import LeaseLost, Overloaded, StorageFull, YoujuError
 from rag_service.index.live_view import LiveIndex
 from rag_service.index.rebuild import Rebuilder
@@ -48,7 +48,7 @@ class QuickParser:
 class QuickEmbedder:
     name, dimensions = UseMultilingual.name, UseMultilingual.dimensions
 
-    def embed(self, texts: list[str]) -> Vectors:
+    def embed(self, embedder: str, texts: list[str]) -> Vectors:
         return vectors_of(texts)
 
 
@@ -67,9 +67,20 @@ class Rig:
 
     def upload(self, *contents: bytes) -> list[str]:
         """Document ids, in order; of what is there already, the one that is there."""
+        return [document for document in self.offer(*contents) if document is not None]
+
+    def offer(self, *contents: bytes) -> list[str | None]:
+        """As `upload`, and None for what was refused."""
         files = [Incoming(f"{number}.txt", None, io.BytesIO(content)) for number, content in enumerate(contents)]
         _, accepted = self.storage.intake.accept(TENANT, self.kb, files)
-        return [entry.registered.document_id for entry in accepted if entry.registered is not None]
+        return [None if entry.registered is None else entry.registered.document_id for entry in accepted]
+
+    def present(self, document_ids: list[str], dice: random.Random) -> bytes:
+        """What one of the documents has, or is about to get; one that is changing, where there is any."""
+        found = [self.storage.documents.get(TENANT, document_id) for document_id in document_ids]
+        document = dice.choice([document for document in found if document.etag != document.sha256] or found)
+        with self.storage.blobs.open(dice.choice((document.sha256, document.etag))) as file:
+            return file.read()
 
     def replace(self, document_id: str, content: bytes) -> None:
         storage = self.storage
@@ -115,7 +126,7 @@ class Rig:
         clear_leftovers(storage.documents, storage.blobs, storage.feed, storage.index_root)
 
     def index(self) -> LiveIndex:
-        return LiveIndex(self.storage.index_root, self.storage.feed, self.embedder.dimensions, self.rebuilder.rebuild)
+        return LiveIndex(self.storage.index_root, self.storage.feed, self.rebuilder.rebuild)
 
 
 def share_database(schema_of: Path) -> None:
@@ -145,13 +156,11 @@ def open_rig(data: Path) -> Iterator[Rig]:
     settings = config.load(data=data)
     storage = open_storage(settings)
     embedder = QuickEmbedder()
-    publisher = Publisher(
-        storage.database, EMBEDDER, lambda sha256: storage.documents.collect(sha256, storage.blobs.remove)
-    )
+    publisher = Publisher(storage.database, lambda sha256: storage.documents.collect(sha256, storage.blobs.remove))
     found = storage.knowledge_bases.browse(TENANT, 1, None).items
     kb = found[0].id if found else storage.knowledge_bases.create(TENANT, "crash").id
-    pipeline = Pipeline(storage.blobs, QuickParser(), Words, embedder, publisher)
-    rebuilder = Rebuilder(storage.index_root, storage.feed, storage.feed, embedder.name, embedder.dimensions)
+    pipeline = Pipeline(storage.blobs, QuickParser(), lambda name: Measure(Words()), embedder, publisher)
+    rebuilder = Rebuilder(storage.index_root, storage.feed, storage.feed)
     yield Rig(storage, pipeline, rebuilder, embedder, kb)
     storage.close()
 
