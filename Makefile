@@ -54,7 +54,8 @@ browser:
 
 .venv/test: pyproject.toml constraints.txt
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	$(PIP) install --constraint constraints.txt --editable '.[test,sus-chat,langchain,ocr]'
+	$(PIP) install --constraint constraints.txt --editable '.[test,sus-chat,sentence-transformers,langchain,onnx,ocr]'
+	-YOUJU_MODELS=.venv/models .venv/bin/youju models fetch use-multilingual-onnx
 	touch .venv/base $@
 
 clean:

@@ -7,6 +7,7 @@ content is the value), the file named by `--config`, the defaults.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -18,6 +19,11 @@ from rag_service.errors import InvalidConfiguration
 
 PREFIX = "YOUJU_"
 LEAST_PROMPT_TOKENS = 400
+_LONGEST_EMBEDDER = 200
+_EMBEDDERS = (
+    r"^(use-multilingual|use-multilingual-onnx|sentence-transformers:\S(.*\S)?|openai:https?://[^\s#]+#\S+"
+    r"|langchain:[\w.]+:[\w.]+)$"
+)
 
 
 class Settings(BaseSettings):
@@ -61,7 +67,27 @@ class Settings(BaseSettings):
     unsupported: Literal["remove", "mark"] = Field("remove", description="What is done to unsupported sentences.")
     rewriting: Literal["rules", "generator", "off"] = Field("rules", description="Who rewrites follow-ups.")
     nli_model: str | None = Field(None, description="A cross-encoder that checks citations, besides the rules.")
-    embedder: str = Field("use-multilingual", pattern="^use-multilingual$", description="Who embeds texts.")
+    embedder: str = Field(
+        "use-multilingual", pattern=_EMBEDDERS, max_length=_LONGEST_EMBEDDER,
+        description="Who embeds texts: use-multilingual, use-multilingual-onnx, sentence-transformers:NAME,"
+        " openai:URL#MODEL, langchain:MODULE:NAME.",
+    )  # fmt: skip
+    embedders_offered: str = Field(
+        "", description="Further embedders, with blanks between, that callers of the API may choose."
+    )
+    embedder_api_key: SecretStr | None = Field(None, description="openai: sent to that server as a bearer token.")
+    embedder_dimensions: int | None = Field(
+        None, ge=1, le=65_536, description="openai: of its vectors; not given, the server is asked at the start."
+    )
+    embedder_batch_texts: int = Field(32, ge=1, le=2_048, description="openai: most texts of one request.")
+    embedder_connect_seconds: float = Field(5.0, gt=0, description="openai: until connected.")
+    embedder_seconds: float = Field(30.0, gt=0, description="openai: one request, with its tries.")
+    reranker: str = Field(
+        "none",
+        pattern=r"^(none|cross-encoder:\S(.*\S)?)$",
+        description="Who ranks once more: none, cross-encoder:NAME.",
+    )
+    models: Path | None = Field(None, description="Folder of fetched models; `models` in the data folder if not given.")
     index: Literal["faiss", "faiss-gpu"] = Field("faiss", description="Where vectors are searched.")
     workers: int = Field(1, ge=0, le=64, description="Ingestion workers that `serve` starts.")
     max_upload_bytes: int = Field(100_000_000, ge=1, description="Largest request body.")
@@ -89,6 +115,9 @@ class Settings(BaseSettings):
             )
         if self.rewriting == "generator" and self.generator == "extractive":
             faults.append("rewriting by the generator needs one: generator is extractive")
+        faults += [
+            f"embedders_offered: there is no {n!r}" for n in self.embedders_offered.split() if not is_embedder(n)
+        ]
         if faults:
             raise ValueError("; ".join(faults))
         return self
@@ -105,11 +134,27 @@ class Settings(BaseSettings):
         return (init_settings, env_settings)
 
     @property
+    def model_folder(self) -> Path:
+        """Where fetched models are."""
+        return self.models or self.data / "models"
+
+    @property
+    def offered(self) -> frozenset[str]:
+        """The embedders that callers of the API may choose: other names would have this machine fetch models, ask
+        servers or import modules of the caller's choice."""
+        return frozenset({"use-multilingual", "use-multilingual-onnx", self.embedder, *self.embedders_offered.split()})
+
+    @property
     def url(self) -> str:
         """The database URL in force."""
         if self.database_url is not None:
             return self.database_url.get_secret_value()
         return f"sqlite:///{self.data.resolve() / 'youju.sqlite'}"
+
+
+def is_embedder(name: str) -> bool:
+    """Whether the setting `embedder` may have this value."""
+    return len(name) <= _LONGEST_EMBEDDER and re.fullmatch(_EMBEDDERS, name) is not None
 
 
 def load(config: Path | None = None, **overrides: Any) -> Settings:

@@ -118,6 +118,70 @@ class GenerationFailed(YoujuError):
     title = "The generator failed"
 
 
+class EmbedderUnavailable(YoujuError):
+    """The embedding server cannot be reached, refused to work, or its circuit breaker is open."""
+
+    code = "embedder-unavailable"
+    title = "The embedder is not available"
+
+
+class EmbedderTimeout(YoujuError):
+    """Which of the time limits passed is in the data as `limit`, its length as `seconds`."""
+
+    code = "embedder-timeout"
+    title = "The embedder took too long"
+
+
+class EmbeddingFailed(YoujuError):
+    """The embedder answered with something that is not one usable vector a text; `reason` in the data says what."""
+
+    code = "embedding-failed"
+    title = "The embedder failed"
+
+
+class WrongDimensions(YoujuError):
+    """Vectors of another length than the generation that they are meant for has, or a question's; both lengths are in
+    the data."""
+
+    code = "wrong-dimensions"
+    title = "Vectors of the wrong length"
+
+
+class EmbedderChanged(YoujuError):
+    """Something was embedded by what is no longer the knowledge base's embedder, and has to be embedded anew."""
+
+    code = "embedder-changed"
+    title = "The embedder has changed since"
+
+
+class EmbedderChanging(YoujuError):
+    """One change at a time; the id of the job that makes the present one is in the data."""
+
+    code = "embedder-changing"
+    title = "The embedder is being changed already"
+
+
+class VectorsForgotten(YoujuError):
+    """What answered then can answer no more: its vectors have been dropped since."""
+
+    code = "vectors-forgotten"
+    title = "The vectors of that time are gone"
+
+
+class RerankingFailed(YoujuError):
+    """The reranker answered with something that is not one score a text."""
+
+    code = "reranking-failed"
+    title = "The reranker failed"
+
+
+class ModelNotFetched(YoujuError):
+    """A model's file could not be fetched, or is not the one that was asked for."""
+
+    code = "model-not-fetched"
+    title = "The model could not be fetched"
+
+
 class StorageFull(YoujuError):
     code = "storage-full"
     title = "No space left in the data folder"
@@ -162,3 +226,24 @@ class LeaseLost(YoujuError):
 
     code = "lease-lost"
     title = "Lease lost"
+
+
+class RevisionMoved(YoujuError):
+    """A knowledge base changed while it was being evaluated: figures of two revisions would be mixed."""
+
+    code = "revision-moved"
+    title = "The knowledge base changed during the run"
+
+
+class EvaluationFailed(YoujuError):
+    """An evaluation run cannot be done or was broken off."""
+
+    code = "evaluation-failed"
+    title = "The evaluation failed"
+
+
+class Interrupted(YoujuError):
+    """A run whose process ended before it did."""
+
+    code = "interrupted"
+    title = "Interrupted by a restart"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any, Protocol
+from typing import Protocol
 
 from rag_service.config import Settings
-from rag_service.errors import InvalidConfiguration
+from rag_service.inference.extras import optional
 from rag_service.inference.openai_generator import OpenAIGenerator
 from rag_service.inference.reply_limits import Limits
 from rag_service.ports import Entailment, Generator, Ready
@@ -34,7 +33,7 @@ def open_entailment(settings: Settings) -> Entailment | None:
     """The cross-encoder that checks citations besides the rules, if one is named. Raises InvalidConfiguration."""
     if settings.nli_model is None:
         return None
-    opened: Entailment = _optional("rag_service.inference.nli", "sus-chat").CrossEncoder(settings.nli_model)
+    opened: Entailment = optional("rag_service.inference.nli", "sus-chat").CrossEncoder(settings.nli_model)
     return opened
 
 
@@ -59,7 +58,7 @@ def _openai(settings: Settings, tokenizer: PromptTokenizer) -> OpenAIGenerator:
 
 
 def _transformers(settings: Settings, tokenizer: PromptTokenizer) -> OpenGenerator:
-    room = _optional("rag_service.inference.transformers_generator", "sus-chat")
+    room = optional("rag_service.inference.transformers_generator", "sus-chat")
     limits = room.TimeLimits(
         first_token_seconds=settings.generator_first_token_seconds,
         between_tokens_seconds=settings.generator_between_tokens_seconds,
@@ -76,13 +75,3 @@ def _transformers(settings: Settings, tokenizer: PromptTokenizer) -> OpenGenerat
         limits=limits,
     )
     return opened
-
-
-def _optional(module: str, extra: str) -> Any:
-    """A module whose libraries come with an extra: torch is not for those who do not use it."""
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise InvalidConfiguration(
-            f"{error.name} is not installed: pip install 'youju[{extra}]'", package=error.name or "", extra=extra
-        ) from error

@@ -13,6 +13,7 @@ from sqlalchemy import text
 from rag_service.api.context import SecondsOpen, ServiceOf
 from rag_service.bootstrap import Service, Storage
 from rag_service.errors import YoujuError
+from rag_service.ports import Ready
 
 log = logging.getLogger(__name__)
 router = APIRouter(tags=["operating"])
@@ -55,9 +56,9 @@ def _readiness(service: Service, seconds_open: float) -> Readiness:
         sql=_checked(lambda: _sql(service.storage)),
         blobs=_checked(lambda: _blobs(service.storage)),
         index="ok" if service.loaded.is_set() else "loading",
-        # Loaded at start, in this process: the service would not have come up without them.
+        # Loaded at start, in this process: the service would not have come up without it.
         tokenizer="ok",
-        embedder="ok",
+        embedder=_checked(lambda: _embedder(service)),
         generator=_checked(lambda: _generator(service)),
         worker=_checked(lambda: _worker(service.storage, seconds_open)),
     )
@@ -83,6 +84,11 @@ def _sql(storage: Storage) -> str:
 def _blobs(storage: Storage) -> str:
     free = shutil.disk_usage(storage.settings.data).free
     return "ok" if free >= _LEAST_FREE_BYTES else f"only {free} bytes free in the data folder"
+
+
+def _embedder(service: Service) -> str:
+    """What was loaded into this process at its start is there."""
+    return service.embedder.ready() if isinstance(service.embedder, Ready) else "ok"
 
 
 def _generator(service: Service) -> str:

