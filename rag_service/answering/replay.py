@@ -91,8 +91,10 @@ class Replayer:
 
     def _retrieved(self, tenant: str, answer: Answer, origin: Origin) -> Retrieval:
         retriever = self._past_retriever(answer.revision, origin.provenance.base_revision)
-        query, scope = origin.provenance.retrieval_query, origin.knowledge_base_ids
-        return retriever.retrieve(tenant, scope, query, PASSAGES, PassageFilter())
+        asked, scope = origin.provenance, origin.knowledge_base_ids
+        return retriever.retrieve(
+            tenant, scope, asked.retrieval_query, PASSAGES, PassageFilter(), asked.retrieval_context
+        )
 
     def _planned(
         self, tenant: str, answer: Answer, origin: Origin, retrieval: Retrieval

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rag_service.answering.prompts import Prompts
 from rag_service.answering.question import Wishes
 from rag_service.retrieval import rewriting
+from rag_service.retrieval.rewriting import Leaning, Rewritten
 from rag_service.text import storable
 from rag_service.types import Chat, Sampling, Turn
 
@@ -29,13 +30,13 @@ class Rewriter:
         self._enabled = enabled
         self._generates = generates
 
-    def by_rules(self, question: str, history: Sequence[Turn]) -> str:
+    def by_rules(self, question: str, history: Sequence[Turn]) -> Rewritten:
         """What to search for; `question` itself where it needs nothing of the history."""
-        return rewriting.stand_alone(question, history) if self._enabled and history else question
+        return rewriting.rewritten(question, history if self._enabled else ())
 
     def rewriting(self, question: str, history: Sequence[Turn]) -> Rewriting | None:
         """What to ask a generator; None where the rules do, or the question stands alone."""
-        if not self._generates or self.by_rules(question, history) == question:
+        if not self._generates or not history or rewriting.leaning(question) is Leaning.STANDS:
             return None
         messages = [
             Chat(message.role, self._prompts.harmless(message.content))

@@ -24,7 +24,8 @@ class Provenance:
     no model was asked. `history` are the ids of the answers whose turns stood in the conversation, newest last.
     `given` are the turns that the caller brought along instead of having a conversation here.
     `base_revision` is, for each knowledge base, that of the base segment which was searched (0: there was none):
-    lexical statistics depend on it; empty where it is not known.
+    lexical statistics depend on it; empty where it is not known. `retrieval_context` are the terms of the conversation
+    that were asked for beside the query.
     """
 
     retrieval_query: str
@@ -35,6 +36,7 @@ class Provenance:
     given: tuple[Turn, ...] = ()
     asked_language: Language | None = None
     base_revision: dict[str, int] = field(default_factory=dict)
+    retrieval_context: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,7 @@ class Answers:
             retrieval_query=row.retrieval_query, reply=row.reply, sampling=_sampling(row.sampling), report=report,
             history=tuple(row.history), given=tuple(Turn(**turn) for turn in row.given),
             asked_language=row.asked_language, base_revision=row.base_revision,
+            retrieval_context=row.retrieval_context,
         )  # fmt: skip
         return Origin(provenance, tuple(row.knowledge_base_ids), tuple(map(_shown, shown)))
 

@@ -2,6 +2,8 @@
 
 Neither language needs a dictionary for it. Between function words, words of conversation and words that only name an
 attribute (price, address, 原因) there remain runs of content, and what a conversation is about is among them.
+The Chinese words are written in simplified characters and looked for in `simplified` text, which is as long as it was:
+topics of a traditional text are cut out of that text as it is.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from rag_service.retrieval import common_words
+from rag_service.text import simplified
 
 _HAN = "\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
 _LATIN = "A-Za-zÀ-ÖØ-öø-ÿĀ-ɏ"
@@ -38,7 +41,8 @@ def clauses(text: str) -> list[str]:
 
 def states_a_value(clause: str) -> bool:
     """Whether a Chinese clause tells the value of an attribute, an address or a price: nothing that is talked about."""
-    return bool(_VALUED.search(clause) or (_HAN_RUN.search(clause) and _NUMBER.search(clause)))
+    plain = simplified(clause)
+    return bool(_VALUED.search(plain) or (_HAN_RUN.search(plain) and _NUMBER.search(plain)))
 
 
 def _titles(text: str) -> Iterator[Topic]:
@@ -47,12 +51,21 @@ def _titles(text: str) -> Iterator[Topic]:
 
 
 def _chinese(text: str) -> Iterator[Topic]:
-    for run in _HAN_RUN.findall(_NUMBER.sub("，", text)):
-        for part in _CHINESE_OTHERS.split(run):
-            trimmed = part.lstrip(_LEADING)
-            topic = trimmed if len(trimmed) > 1 else part
+    plain = _NUMBER.sub(lambda number: "，" * len(number.group()), simplified(text))
+    for run in _HAN_RUN.finditer(plain):
+        for start, end in _between(_CHINESE_OTHERS, plain, *run.span()):
+            trimmed = end - len(plain[start:end].lstrip(_LEADING))
+            topic = text[trimmed:end] if end - trimmed > 1 else text[start:end]
             if len(topic) > 1:
                 yield Topic(topic, name=False)
+
+
+def _between(others: re.Pattern[str], text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Spans of what the matches of `others` in `text[start:end]` leave."""
+    for other in others.finditer(text, start, end):
+        yield start, other.start()
+        start = other.end()
+    yield start, end
 
 
 def _english(text: str) -> Iterator[Topic]:
