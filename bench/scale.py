@@ -22,11 +22,13 @@ from bench.service import Client, serving
 from ingest.bootstrap import open_ingestion
 from rag_service import config
 from rag_service.bootstrap import Storage, open_storage
-from rag_service.db.documents import Upload
 from rag_service.db.publication import Publisher
+from rag_service.db.registration import Upload
+from rag_service.dictionary.bilingual import Bilingual
 from rag_service.index import segments
-from rag_service.index.bm25 import WeightedTerms, weigh
+from rag_service.index.bm25 import Statistics, WeightedLeg, distinct_terms, weigh
 from rag_service.inference.use_multilingual import UseMultilingual
+from rag_service.retrieval.concepts import concepts_asked, words_asked
 from rag_service.text import language_of, lexical_terms, sentences
 from rag_service.types import Block, ChunkDraft, ParsedDocument
 
@@ -70,7 +72,7 @@ def run(evaluation: Path, scratch: Path) -> list[Result]:
 def _filled(storage: Storage, evaluation: Path) -> str:
     """A knowledge base of 100,000 chunks, published like any document, then compacted."""
     kb = storage.knowledge_bases.create("default", "scale").id
-    publisher = Publisher(storage.database, UseMultilingual.name)
+    publisher = Publisher(storage.database)
     generator, shuffled = np.random.default_rng(7), random.Random(7)
     pool = [row["text"][a:b] for row in corpus(evaluation, ZH + EN) for a, b in sentences(row["text"])]
     for number in range(_CHUNKS // _CHUNKS_A_DOCUMENT):
@@ -79,7 +81,8 @@ def _filled(storage: Storage, evaluation: Path) -> str:
         (claim,) = storage.jobs.claim("bench", 60, 1)
         parsed, drafts = _document(pool, shuffled)
         vectors = generator.standard_normal((len(drafts), UseMultilingual.dimensions), dtype=np.float32)
-        publisher.publish(claim, parsed, drafts, vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+        unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        publisher.publish(claim, parsed, drafts, unit, UseMultilingual.name)
     ingestion = open_ingestion(storage.settings)
     ingestion.compactor.look_at(kb)
     ingestion.close()
@@ -100,26 +103,36 @@ def _document(pool: list[str], shuffled: random.Random) -> tuple[ParsedDocument,
 
 
 def _parts_alone(storage: Storage, kb: str, questions: list[str]) -> float:
-    """Sum of the medians, in ms: one query embedded, one FAISS search, one tantivy search, nothing around them."""
+    """Sum of the medians, in ms: one query embedded, one FAISS search, one tantivy search of each lexical leg, nothing
+    around them."""
     segment = storage.feed.head(kb).segment
     assert segment is not None
     base = segments.load(storage.index_root, segment)
     model = UseMultilingual()
     vectors = [model.embed([question])[0] for question in questions]
-    weighted = [_weighted(base, question) for question in questions]
-    return sum(
-        (
-            _median_ms(lambda number: model.embed([questions[number]]), len(questions)),
-            _median_ms(lambda number: base.dense.search(vectors[number], _DEPTH), len(questions)),
-            _median_ms(lambda number: base.lexical.search(weighted[number], _DEPTH), len(questions)),
-        )
+    translations = Bilingual()
+    weighted = [_weighted(base, question, translations) for question in questions]
+
+    def search(number: int) -> None:
+        terms, legs = weighted[number]
+        for leg in legs:
+            base.lexical.search(terms, leg, _DEPTH)
+
+    parts = (
+        _median_ms(lambda number: model.embed([questions[number]]), len(questions)),
+        _median_ms(lambda number: base.dense.search(vectors[number], _DEPTH), len(questions)),
+        _median_ms(search, len(questions)),
     )
+    print("  embedding, FAISS, tantivy alone:", ", ".join(f"{part:.2f} ms" for part in parts), flush=True)
+    return sum(parts)
 
 
-def _weighted(base: segments.Base, question: str) -> WeightedTerms:
-    terms = tuple(dict.fromkeys(lexical_terms(question)))
+def _weighted(base: segments.Base, question: str, translations: Bilingual) -> tuple[tuple[str, ...], list[WeightedLeg]]:
+    legs = (words_asked(question), concepts_asked(question, translations))
+    terms = distinct_terms(legs)
     nowhere = np.zeros(len(terms), dtype=np.int64)
-    return weigh(terms, base.lexical.chunks, base.lexical.frequencies(terms), 0, nowhere)
+    known = Statistics(base.lexical.chunks, base.lexical.frequencies(terms), 0, nowhere)
+    return terms, [weigh(leg, terms, known) for leg in legs]
 
 
 def _median_ms(step: Callable[[int], object], times: int) -> float:

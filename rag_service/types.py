@@ -81,6 +81,7 @@ class KnowledgeBase:
     name: str
     description: str
     revision: int
+    embedder: str
     documents: int
     chunks: int
     created_at: float
@@ -137,15 +138,56 @@ class Job:
     items: tuple[JobItem, ...]
     created_at: float
     finished_at: float | None
+    problem: Problem | None = None
+    """Of the job itself, where it is not about documents."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to say a concept: text that has all of `terms`. `factor`, in (0, 1], is how surely it says it."""
+
+    terms: tuple[str, ...]
+    factor: float = 1.0
+    translated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Concept:
+    """Something a question asks for, with every way to say it; a text is worth the best of the ways it has."""
+
+    ways: tuple[Way, ...]
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class WeighedConcept:
+    """What a concept is worth in a knowledge base, and each of its ways that occur there, as (terms, worth).
+
+    `most` is the worth of its best way, or of a term that is nowhere where there is no way. `translated` says that a
+    dictionary knows a way in the other language, whether it occurs or not.
+    """
+
+    most: float
+    ways: tuple[tuple[tuple[str, ...], float], ...]
+    translated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """A question's words and concepts as a knowledge base weighs them, without those that the index did not ask for."""
+
+    words: tuple[WeighedConcept, ...]
+    concepts: tuple[WeighedConcept, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A hint from an index: an id and what each leg says of it, both in [0, 1]. Only the gate makes it a passage."""
+    """A hint from an index: an id and what each leg says of it, all in [0, 1]. Only the gate makes it a passage."""
 
     chunk_id: int
     dense: float
     lexical: float
+    bilingual: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,12 +210,13 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """`rerank` is None where no reranker ran."""
+    """All in [0, 1]. `rerank` is None where no reranker ran."""
 
     dense: float
     lexical: float
     fused: float
     rerank: float | None = None
+    bilingual: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,29 +231,40 @@ class RankedPassage:
 
 @dataclass(frozen=True, slots=True)
 class PassageFilter:
-    """What a question is restricted to; None means no restriction."""
+    """What a question is restricted to; None means no restriction.
+
+    A document's time is that of its first upload; `created_from` is within the range, `created_before` is not.
+    """
 
     document_ids: frozenset[str] | None = None
     languages: frozenset[str] | None = None
     media_types: frozenset[str] | None = None
+    created_from: float | None = None
+    created_before: float | None = None
 
     def is_open(self) -> bool:
-        return self.document_ids is None and self.languages is None and self.media_types is None
+        """Whether it lets everything through."""
+        return self == EVERYTHING
+
+
+EVERYTHING = PassageFilter()
 
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
-    """Passages best first, the revision of each knowledge base they were found at, and each query term's weight.
+    """Passages best first, and by knowledge base the revision they were found at and what the question weighs in it.
 
-    `base_revision` is that of the base segment searched in each, 0 where there was none.
+    `base_revision` is that of the base segment searched in each, 0 where there was none. `context` are terms of the
+    conversation that were asked for beside the query's own, each by its weight.
     """
 
     query: str
     query_language: Language
     revision: dict[str, int]
     passages: tuple[RankedPassage, ...]
-    term_weights: dict[str, float]
+    weighed: dict[str, Weighed]
     base_revision: dict[str, int] = field(default_factory=dict)
+    context: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 
 import pytest
@@ -9,10 +10,11 @@ from rooms import TENANT, Room
 from sqlalchemy import func, select
 from test_db_publication import in_threads
 
+from rag_service.db.registration import Upload
 from rag_service.db.sessions import new_id
 from rag_service.db.tables import chunks
 from rag_service.errors import NotFound
-from rag_service.ports import Segment, SegmentFile
+from rag_service.ports import Attributes, Segment, SegmentFile
 
 
 def segment(room: Room, revision: int, chunk_count: int = 0) -> Segment:
@@ -22,8 +24,13 @@ def segment(room: Room, revision: int, chunk_count: int = 0) -> Segment:
 
 def changes(room: Room, after: int) -> tuple[list[str], int]:
     with room.storage.feed.snapshot(room.kb) as snapshot:
-        texts = [row.text.removeprefix("Title\n") for row in snapshot.added(after)]
+        texts = [row.text.rpartition("Title\n")[2] for row in snapshot.added(after)]
         return texts, len(snapshot.retired(after))
+
+
+def title_of(room: Room, document_id: str) -> str:
+    """What its words are indexed under besides their headings: its file name without the suffix."""
+    return room.storage.documents.get(TENANT, document_id).filename.removesuffix(".txt")
 
 
 def kept_chunks(room: Room) -> int:
@@ -43,11 +50,12 @@ def test_what_changed_after_a_revision_is_told_and_nothing_else(room: Room) -> N
 
 def test_a_snapshot_does_not_move(room: Room) -> None:
     [a] = room.ready("a")
+    title = title_of(room, a)
     with room.storage.feed.snapshot(room.kb) as snapshot:
         assert snapshot.head.revision == 1
         room.ready("b")
         room.storage.delete_document(TENANT, a)
-        assert [row.text for row in snapshot.added(0)] == ["Title\na"]
+        assert [row.text for row in snapshot.added(0)] == [f"{title}\nTitle\na"]
         assert snapshot.retired(0) == []
     assert room.revision() == 3
 
@@ -137,3 +145,17 @@ def test_what_compaction_decides_on_is_counted_since_the_base(room: Room) -> Non
     room.storage.delete_document(TENANT, a)
     assert room.storage.feed.unindexed(room.kb) == (1, 1, 3)
     assert b in {d.id for d in room.storage.documents.browse(TENANT, room.kb, None, 9, None).items}
+
+
+def test_a_chunk_is_told_with_its_documents_first_time_and_its_versions_own_type(room: Room) -> None:
+    [document_id] = room.ready("An English text.")
+    uploaded_at = room.storage.documents.get(TENANT, document_id).created_at
+    blob = room.storage.blobs.put(io.BytesIO("新的一版。".encode()))
+    upload = Upload("next.html", "text/html", blob.sha256, blob.bytes)
+    room.storage.documents.replace(TENANT, document_id, upload, None, room.storage.blobs.exists)
+    room.publish(room.claim_one(), "新的一版。")
+
+    with room.storage.feed.snapshot(room.kb) as snapshot:
+        [now], [then] = ([row.attributes for row in rows] for rows in (snapshot.added(0), snapshot.live_at(1, 0)))
+    assert now == Attributes(document_id, "zh", "text/html", uploaded_at)
+    assert then == Attributes(document_id, "en", "text/plain", uploaded_at)

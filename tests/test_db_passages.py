@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from rooms import TENANT, Room
 from sqlalchemy import update
@@ -73,11 +75,26 @@ def test_a_retired_chunk_is_gone_though_its_document_lives(room: Room) -> None:
         (PassageFilter(media_types=frozenset({"application/pdf"})), set()),
         (PassageFilter(document_ids=frozenset({"no such id"})), set()),
         (PassageFilter(document_ids=frozenset()), set()),
+        (PassageFilter(created_from=1.0), {"An English text.", "一段中文。"}),
+        (PassageFilter(created_from=1.0, languages=frozenset({"en"})), {"An English text."}),
+        (PassageFilter(created_before=1.0), set()),
+        (PassageFilter(created_from=1.0, created_before=4e9), {"An English text.", "一段中文。"}),
+        (PassageFilter(created_from=4e9), set()),
     ],
 )
 def test_filters_only_ever_narrow(room: Room, only: PassageFilter, wanted: set[str]) -> None:
     room.ready("An English text.", "一段中文。")
     assert room.let_through(only=only) == wanted
+
+
+def test_a_documents_time_is_that_of_its_first_upload_and_a_range_has_its_beginning_alone(room: Room) -> None:
+    [first] = room.ready("one")
+    room.ready("two")
+    at = room.storage.documents.get(TENANT, first).created_at
+    just_after = math.nextafter(at, math.inf)
+    assert room.let_through(only=PassageFilter(created_from=at, created_before=just_after)) >= {"one"}
+    assert "one" not in room.let_through(only=PassageFilter(created_from=just_after))
+    assert "one" not in room.let_through(only=PassageFilter(created_before=at))
 
 
 def test_a_filter_by_document_does_not_open_another_tenants(room: Room) -> None:

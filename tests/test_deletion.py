@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Shelf, wait_until
+from legs import NoTranslations, always, in_words
 from rooms import TENANT, Room, open_room, vectors_of
 from test_db_publication import in_threads
 
 from ingest.compactor import Compactor, clear_leftovers
 from rag_service.answering.events import Event, Retrieved
 from rag_service.answering.question import Question
-from rag_service.bootstrap import EMBEDDER, Service
+from rag_service.bootstrap import Service
 from rag_service.db.feed import SqlSnapshot
 from rag_service.db.jobs import Claim
 from rag_service.errors import LeaseLost, NotFound, StorageFull
@@ -31,9 +32,9 @@ from rag_service.index import segments
 from rag_service.index.live_view import LiveIndex
 from rag_service.index.rebuild import Rebuilder
 from rag_service.inference.use_multilingual import UseMultilingual
-from rag_service.ports import Candidates, IndexRow
+from rag_service.ports import Candidates, IndexRow, Vector
 from rag_service.retrieval.retriever import Retriever
-from rag_service.text import lexical_terms
+from rag_service.text import index_terms, lexical_terms
 from rag_service.types import PassageFilter
 
 DIMENSIONS = UseMultilingual.dimensions
@@ -42,8 +43,11 @@ DIMENSIONS = UseMultilingual.dimensions
 class FakeEmbedder:
     """Vectors that depend on the text alone: nothing here is about meaning."""
 
-    name, dimensions = EMBEDDER, DIMENSIONS
+    name, dimensions = UseMultilingual.name, DIMENSIONS
     embed = staticmethod(vectors_of)
+
+    def embed_query(self, embedder: str, text: str) -> Vector:
+        return vectors_of([text])[0]
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class Library:
     def everything(self) -> set[str]:
         """Ids of all documents that any search could find: more asked of the index than there is, then the gate."""
         [vector] = vectors_of(["alpha"])
-        ids = [hit.chunk_id for hit in self.index.search(self.room.kb, vector, ["alpha"], 10_000).hits]
+        ids = [hit.chunk_id for hit in self.index.search(self.room.kb, always(in_words(vector, "alpha")), 10_000).hits]
         found = self.room.store.passages(TENANT, [self.room.kb], ids, PassageFilter())
         return {passage.document_id for passage in found.values()}
 
@@ -97,7 +101,7 @@ class Library:
         """Both legs of the index against brute force over what SQL holds."""
         wanted = self._brute_force(query)
         [vector] = vectors_of([query])
-        found = self.index.search(self.room.kb, vector, lexical_terms(query), 10_000)
+        found = self.index.search(self.room.kb, always(in_words(vector, query)), 10_000)
         assert {hit.chunk_id for hit in found.hits} == wanted.keys()
         for hit in found.hits:
             dense, words = wanted[hit.chunk_id]
@@ -110,14 +114,16 @@ class Library:
         with self.room.storage.feed.snapshot(self.room.kb) as snapshot:
             rows = list(snapshot.added(0))
         dense = {row.chunk_id: float(row.vector.astype(np.float32) @ vector) for row in rows}
-        return {row.chunk_id: (dense[row.chunk_id], bool(terms & set(lexical_terms(row.text)))) for row in rows}
+        return {row.chunk_id: (dense[row.chunk_id], bool(terms & set(index_terms(row.text)))) for row in rows}
 
 
 def library_over(room: Room, documents: dict[str, str] | None = None) -> Library:
     storage = room.storage
-    rebuilder = Rebuilder(storage.index_root, storage.feed, storage.feed, EMBEDDER, DIMENSIONS)
-    index = LiveIndex(storage.index_root, storage.feed, DIMENSIONS, rebuilder.rebuild)
-    return Library(room, index, rebuilder, Retriever(FakeEmbedder(), index, room.store), documents or {})
+    rebuilder = Rebuilder(storage.index_root, storage.feed, storage.feed)
+    index = LiveIndex(storage.index_root, storage.feed, rebuilder.rebuild)
+    return Library(
+        room, index, rebuilder, Retriever(FakeEmbedder(), index, room.store, NoTranslations()), documents or {}
+    )
 
 
 @pytest.fixture
@@ -204,7 +210,7 @@ def test_a_document_deleted_between_the_search_and_the_gate_is_not_let_through(l
                 library.delete(doomed)
             return hints
 
-    late = Retriever(FakeEmbedder(), LateIndex(), library.room.store)
+    late = Retriever(FakeEmbedder(), LateIndex(), library.room.store, NoTranslations())
     found = late.retrieve(TENANT, [library.room.kb], "alpha", 8, PassageFilter())
     assert [one.passage.document_id for one in found.passages] == [kept]
 
@@ -289,7 +295,7 @@ def test_readers_never_wait_for_a_compaction_nor_miss_a_thing(library: Library) 
     def search() -> None:
         while not done.is_set():
             [vector] = vectors_of(["alpha"])
-            found = library.index.search(library.room.kb, vector, ["alpha"], 1_000)
+            found = library.index.search(library.room.kb, always(in_words(vector, "alpha")), 1_000)
             if len(found.hits) != 100:
                 faults.append(len(found.hits))
 

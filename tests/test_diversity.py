@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from passages import ranked
 
-from rag_service.retrieval.diversity import MOST_OF_ONE_DOCUMENT, Selection
+from rag_service.retrieval.diversity import MOST_OF_ONE_DOCUMENT, OTHER_LANGUAGE, WORTH_A_PLACE, selected
 from rag_service.types import RankedPassage
 
 WORDS = [f"word{n}" for n in range(12)]
@@ -20,10 +20,7 @@ def offers(made: list[tuple[str, list[str]]]) -> list[RankedPassage]:
 
 
 def select(passages: list[RankedPassage], size: int, one_document: bool = False) -> list[RankedPassage]:
-    selection = Selection(size, one_document)
-    for passage in passages:
-        selection.offer(passage)
-    return list(selection.passages())
+    return list(selected(passages, size, one_document))
 
 
 def distinct(document: str, count: int) -> list[tuple[str, list[str]]]:
@@ -75,10 +72,33 @@ def test_near_duplicates_are_folded_into_the_best_of_them() -> None:
     assert len(select([ranked(body, 0.9, 1, "A"), ranked(other, 0.8, 2, "B")], 5)) == 2
 
 
-def test_a_full_selection_takes_no_more() -> None:
-    selection = Selection(1)
-    for one in offers(distinct("A", 2)):
-        selection.offer(one)
-    assert selection.is_full()
-    assert len(selection.passages()) == 1
-    assert selection.passages() == selection.passages()
+def in_languages(languages: str, scores: list[float]) -> list[RankedPassage]:
+    """One passage a document, `z` in Chinese and `e` in English."""
+    return [
+        ranked(f"第{n}段的文字说的是{n}" if letter == "z" else f"text {n} says {n}", score, n, f"d{n}")
+        for n, (letter, score) in enumerate(zip(languages, scores, strict=True))
+    ]
+
+
+def test_every_third_place_is_kept_for_the_other_language() -> None:
+    passages = in_languages("zzzzzzzzee", [0.9 - n / 100 for n in range(10)])
+    assert [one.passage.chunk_id for one in select(passages, 6)] == [0, 1, 2, 3, 8, 9]
+    assert [one.passage.chunk_id for one in select(passages, 3)] == [0, 1, 8]
+    assert [one.passage.chunk_id for one in select(passages, 2)] == [0, 1]
+
+
+def test_what_is_worth_little_gets_no_place_because_of_its_language() -> None:
+    little = in_languages("eeeeeez", [0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.8 * WORTH_A_PLACE - 0.01])
+    assert [one.passage.chunk_id for one in select(little, 6)] == [0, 1, 2, 3, 4, 5]
+    assert [one.passage.chunk_id for one in select(little, 7)] == [0, 1, 2, 3, 4, 5, 6]
+
+
+@given(st.text("ze", min_size=1, max_size=20), st.integers(1, 12))
+def test_languages_change_neither_the_first_nor_the_order(languages: str, size: int) -> None:
+    passages = in_languages(languages, [0.9 - n / 100 for n in range(len(languages))])
+    kept = [one.passage.chunk_id for one in select(passages, size)]
+    others = [n for n, letter in enumerate(languages) if letter != languages[0]]
+    assert kept[0] == 0
+    assert kept == sorted(kept)
+    assert len(kept) == min(size, len(languages))
+    assert len(set(kept) & set(others)) >= min(size // OTHER_LANGUAGE, len(others))

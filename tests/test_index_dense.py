@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rag_service.index.dense import DenseBase, DenseBuilder, DenseTail, HalfRows
 
@@ -46,6 +48,23 @@ def test_search_is_best_first_and_never_pads() -> None:
     assert found[0] == 5
     assert sorted(found.tolist()) == ids.tolist()
     assert (np.diff(scores) <= 0).all()
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=70), st.integers(1, 90))
+def test_a_search_among_some_rows_is_brute_force_over_these(marks: list[bool], k: int) -> None:
+    rows, ids, marked = unit_rows(len(marks)), np.arange(len(marks)) * 7 + 3, np.array(marks)
+    vector = unit_rows(1, seed=1)[0].astype(np.float32)
+    exact = dict(zip(ids.tolist(), (rows.astype(np.float64) @ vector).tolist(), strict=True))
+    found, scores = base_of(ids, rows).search_among(vector, k, marked)
+    best = sorted(ids[marked].tolist(), key=lambda chunk_id: -exact[chunk_id])[:k]
+    assert found.tolist() == best
+    np.testing.assert_allclose(scores, [exact[i] for i in best], atol=1e-6)
+
+
+def test_a_search_among_no_rows_finds_nothing() -> None:
+    vector, none = np.zeros(DIMENSIONS, dtype=np.float32), np.zeros(10, dtype=np.bool_)
+    assert len(base_of(np.arange(10), unit_rows(10)).search_among(vector, 5, none)[0]) == 0
+    assert len(DenseBase.empty(DIMENSIONS).search_among(vector, 5, none[:0])[0]) == 0
 
 
 def test_an_empty_base_finds_nothing_and_contains_nothing() -> None:

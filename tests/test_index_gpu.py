@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from legs import SOME_TEXT
 
 from rag_service.errors import InvalidConfiguration
 from rag_service.index import segments
@@ -141,7 +142,7 @@ def test_an_empty_base_needs_no_device() -> None:
 
 
 def test_a_segment_is_loaded_with_the_base_it_is_given(tmp_path: Path) -> None:
-    rows = [IndexRow(i + 1, f"w{i}", vector) for i, vector in enumerate(unit_rows(10, 0))]
+    rows = [IndexRow(i + 1, f"w{i}", vector, SOME_TEXT) for i, vector in enumerate(unit_rows(10, 0))]
     segment = segments.build(tmp_path, "kb", "s", 1, "embedder", DIMENSIONS, iter(rows))
     base = segments.load(tmp_path, segment, lambda content: on(rounding, content)).dense
     assert isinstance(base, GpuBase)

@@ -12,28 +12,40 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from legs import SOME_TEXT, always, in_words, one_way
 
 from rag_service.errors import IndexDamaged, StorageFull
 from rag_service.index import segments
-from rag_service.index.bm25 import weigh
+from rag_service.index.bm25 import Statistics, weigh
 from rag_service.index.compaction import is_due
-from rag_service.index.lexical import LexicalWriter
+from rag_service.index.dense import Ids
+from rag_service.index.lexical import LexicalBase, LexicalWriter
 from rag_service.index.live_view import LiveIndex
 from rag_service.index.rebuild import Rebuilder
-from rag_service.ports import Head, IndexRow, Segment, SegmentFile
-from rag_service.text import TERMS_VERSION, lexical_terms
+from rag_service.ports import Head, IndexRow, Segment, SegmentFile, VectorSpace
+from rag_service.text import TERMS_VERSION
+from rag_service.types import PassageFilter
 
 DIMENSIONS = 16
+SPACE = VectorSpace("embedder", DIMENSIONS)
 
 
 def rows(count: int) -> Iterator[IndexRow]:
     vectors = np.random.default_rng(0).standard_normal((count, DIMENSIONS)).astype(np.float16)
     for i in range(count):
-        yield IndexRow(10 + 3 * i, f"passage number n{i} 第{i}段", vectors[i])
+        yield IndexRow(
+            10 + 3 * i, f"passage number n{i} 第{i}段", vectors[i], replace(SOME_TEXT, document_id=f"d{i // 7}")
+        )
 
 
 def built(root: Path, count: int = 40, segment_id: str = "s1") -> Segment:
     return segments.build(root, "kb", segment_id, 7, "embedder", DIMENSIONS, rows(count))
+
+
+def found_by(term: str, base: LexicalBase) -> Ids:
+    frequencies = base.frequencies((term,))
+    asked = weigh(one_way(term), (term,), Statistics(base.chunks, frequencies, 0, np.zeros_like(frequencies)))
+    return base.search((term,), asked, 5)[0]
 
 
 def test_a_segment_comes_back_as_it_was_built(tmp_path: Path) -> None:
@@ -45,8 +57,11 @@ def test_a_segment_comes_back_as_it_was_built(tmp_path: Path) -> None:
     row = next(row for row in rows(3000) if row.chunk_id == 10 + 3 * 1234)
     vector = row.vector.astype(np.float32)
     assert base.dense.search(vector, 1)[0].tolist() == [row.chunk_id]
-    query = weigh(("n1234",), 3000, base.lexical.frequencies(("n1234",)), 0, np.array([0]))
-    assert base.lexical.search(query, 5)[0].tolist() == [row.chunk_id]
+    assert found_by("n1234", base.lexical).tolist() == [row.chunk_id]
+    only = PassageFilter(document_ids=frozenset({row.attributes.document_id}))
+    assert base.dense.ids[base.attributes.let_through(only)].tolist() == [
+        other.chunk_id for other in rows(3000) if other.attributes == row.attributes
+    ]
 
 
 def test_every_file_is_named_and_no_draft_is_left(tmp_path: Path) -> None:
@@ -54,7 +69,7 @@ def test_every_file_is_named_and_no_draft_is_left(tmp_path: Path) -> None:
     folder = tmp_path / "kb" / "s1"
     present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     named = {file.path for file in segment.files}
-    assert {"dense.faiss", "meta.json", "lexical/meta.json"} <= named
+    assert {"dense.faiss", "attributes.npz", "meta.json", "lexical/meta.json"} <= named
     assert all(Path(path).name.startswith(".tantivy-") for path in present - named)
     assert [path.name for path in (tmp_path / "kb").iterdir()] == ["s1"]
 
@@ -121,11 +136,11 @@ def test_a_segment_with_another_count_than_sql_says_is_refused(tmp_path: Path) -
         segments.load(tmp_path, replace(built(tmp_path), chunks=41))
 
 
-def made_by_older_terms(root: Path, segment: Segment, version: int | None) -> Segment:
-    """As a release with other terms left it: every file has its recorded hash."""
+def made_by_another_release(root: Path, segment: Segment, what: str, version: int | None) -> Segment:
+    """As a release with other terms or files left it: every file has its recorded hash."""
     path = root / _named(segment, "meta.json")
     facts = json.loads(path.read_bytes())
-    facts.pop("terms") if version is None else facts.update(terms=version)
+    facts.pop(what) if version is None else facts.update({what: version})
     path.write_text(json.dumps(facts))
     written = path.read_bytes()
     file = SegmentFile("meta.json", hashlib.sha256(written).hexdigest(), len(written))
@@ -134,9 +149,24 @@ def made_by_older_terms(root: Path, segment: Segment, version: int | None) -> Se
 
 @pytest.mark.parametrize("version", [None, TERMS_VERSION - 1, TERMS_VERSION + 1])
 def test_a_segment_whose_terms_were_cut_otherwise_is_refused(tmp_path: Path, version: int | None) -> None:
-    segment = made_by_older_terms(tmp_path, built(tmp_path), version)
+    segment = made_by_another_release(tmp_path, built(tmp_path), "terms", version)
     with pytest.raises(IndexDamaged, match="terms of version"):
         segments.load(tmp_path, segment)
+
+
+@pytest.mark.parametrize("version", [None, segments.FORMAT_VERSION - 1, segments.FORMAT_VERSION + 1])
+def test_a_segment_of_another_format_is_refused(tmp_path: Path, version: int | None) -> None:
+    segment = made_by_another_release(tmp_path, built(tmp_path), "format", version)
+    with pytest.raises(IndexDamaged, match="format of version"):
+        segments.load(tmp_path, segment)
+
+
+def test_a_segment_of_a_release_that_knew_no_filters_is_refused_by_its_format(tmp_path: Path) -> None:
+    segment = made_by_another_release(tmp_path, built(tmp_path), "format", None)
+    (tmp_path / _named(segment, "attributes.npz")).unlink()
+    older = replace(segment, files=tuple(file for file in segment.files if file.path != "attributes.npz"))
+    with pytest.raises(IndexDamaged, match="format of version 1"):
+        segments.load(tmp_path, older)
 
 
 @dataclass
@@ -147,7 +177,7 @@ class OneChunk:
     segment: Segment
 
     def head(self, knowledge_base_id: str) -> Head:
-        return Head(self.segment.revision, self.segment)
+        return Head(self.segment.revision, SPACE, self.segment)
 
     @contextmanager
     def snapshot(self, knowledge_base_id: str) -> Iterator[OneChunk.Snapshot]:
@@ -172,18 +202,18 @@ class OneChunk:
 def test_a_segment_of_older_terms_is_rebuilt_and_then_found_in_either_script(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row = IndexRow(10, "軟體授權費用由總公司負擔", np.eye(DIMENSIONS, dtype=np.float16)[0])
+    row = IndexRow(10, "軟體授權費用由總公司負擔", np.eye(DIMENSIONS, dtype=np.float16)[0], SOME_TEXT)
     with monkeypatch.context() as patch:
         # As cut by a release that did not fold scripts.
-        patch.setattr("rag_service.index.lexical.lexical_terms", lambda text: list(text))
+        patch.setattr("rag_service.index.lexical.index_terms", lambda text: list(text))
         old = segments.build(tmp_path, "kb", "old", 7, "embedder", DIMENSIONS, iter([row]))
-    sql = OneChunk(row, made_by_older_terms(tmp_path, old, None))
-    rebuilder = Rebuilder(tmp_path, sql, sql, "embedder", DIMENSIONS)
-    index = LiveIndex(tmp_path, sql, DIMENSIONS, rebuilder.rebuild)
+    sql = OneChunk(row, made_by_another_release(tmp_path, old, "terms", None))
+    rebuilder = Rebuilder(tmp_path, sql, sql)
+    index = LiveIndex(tmp_path, sql, rebuilder.rebuild)
     elsewhere = np.eye(DIMENSIONS, dtype=np.float32)[1]
 
     for question in ("软体授权费用", "軟體授權費用"):
-        [hit] = index.search("kb", elsewhere, lexical_terms(question), 5).hits
+        [hit] = index.search("kb", always(in_words(elsewhere, question)), 5).hits
         assert hit.chunk_id == 10
         assert hit.lexical > 0.4
     assert sql.segment.id != "old"
@@ -195,8 +225,7 @@ def test_a_loaded_base_outlives_its_folder(tmp_path: Path) -> None:
     base = segments.load(tmp_path, built(tmp_path))
     segments.remove(tmp_path, "kb", "s1")
     assert not (tmp_path / "kb" / "s1").exists()
-    query = weigh(("n7",), 40, base.lexical.frequencies(("n7",)), 0, np.array([0]))
-    assert base.lexical.search(query, 5)[0].tolist() == [10 + 3 * 7]
+    assert found_by("n7", base.lexical).tolist() == [10 + 3 * 7]
     assert len(base.dense.search(np.ones(DIMENSIONS, dtype=np.float32), 5)[0]) == 5
 
 

@@ -5,26 +5,25 @@ from __future__ import annotations
 import io
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from legs import NoTranslations, always, in_words
 from rooms import TENANT, Room, open_room, vectors_of
 
-from rag_service.db.documents import Upload
 from rag_service.db.passages import PastPassageStore
+from rag_service.db.registration import Upload
 from rag_service.db.sessions import new_id
 from rag_service.errors import NotFound
 from rag_service.index.live_view import LiveIndex
 from rag_service.index.past import PastIndex
 from rag_service.index.rebuild import Rebuilder
 from rag_service.inference.use_multilingual import UseMultilingual
-from rag_service.ports import Candidates, Index, PassageStore
+from rag_service.ports import Candidates, Index, PassageStore, Vector
 from rag_service.retrieval.retriever import Retriever
-from rag_service.text import lexical_terms
-from rag_service.types import Hit, PassageFilter, Retrieval
+from rag_service.types import Concept, Hit, PassageFilter, Retrieval, Way, WeighedConcept
 
 DIMENSIONS = UseMultilingual.dimensions
 WORDS = [f"w{n}" for n in range(30)]
@@ -43,8 +42,8 @@ class Shelf:
 
     def __post_init__(self) -> None:
         feed = self.room.storage.feed
-        self.rebuilder = Rebuilder(self.room.storage.index_root, feed, feed, UseMultilingual.name, DIMENSIONS)
-        self.live = LiveIndex(self.room.storage.index_root, feed, DIMENSIONS, self.rebuilder.rebuild)
+        self.rebuilder = Rebuilder(self.room.storage.index_root, feed, feed)
+        self.live = LiveIndex(self.room.storage.index_root, feed, self.rebuilder.rebuild)
 
     def put(self, *texts: str) -> str:
         """A new document with one chunk for each text."""
@@ -75,26 +74,32 @@ class Shelf:
 
     def past(self, revision: int, base_revision: int | None = None) -> PastIndex:
         bases = {} if base_revision is None else {self.kb: base_revision}
-        return PastIndex(self.room.storage.feed, {self.kb: revision}, DIMENSIONS, bases)
+        return PastIndex(self.room.storage.feed, {self.kb: revision}, bases)
 
     def ask(self, index: Index, question: Question, limit: int = EVERYTHING) -> Candidates:
         [vector] = vectors_of([question.text])
-        return index.search(self.kb, vector, lexical_terms(question.text), limit)
+        query = replace(in_words(vector, question.text), concepts=question.concepts(), only=question.only)
+        return index.search(self.kb, always(query), limit)
 
     def retrieve(self, index: Index, store: PassageStore, query: str) -> Retrieval:
-        return Retriever(FakeEmbedder(), index, store).retrieve(TENANT, [self.kb], query, 8, OPEN)
+        return Retriever(FakeEmbedders(), index, store, NoTranslations()).retrieve(TENANT, [self.kb], query, 8, OPEN)
 
 
 @dataclass(frozen=True)
 class Question:
     text: str = "w1 w2 w3"
+    only: PassageFilter = OPEN
+
+    def concepts(self) -> tuple[Concept, ...]:
+        """Its first word, also as a phrase of the others, and what is nowhere."""
+        first, *others = self.text.split()
+        translated = Way(tuple(others), 0.7, translated=True)
+        return (Concept((translated, Way((first,)))), Concept((Way(("nowhere",)),), 0.3))
 
 
-class FakeEmbedder:
-    name, dimensions = "fake", DIMENSIONS
-
-    def embed(self, texts: Sequence[str]) -> np.ndarray:
-        return vectors_of(list(texts))
+class FakeEmbedders:
+    def embed_query(self, embedder: str, text: str) -> Vector:
+        return vectors_of([text])[0]
 
 
 @pytest.fixture
@@ -113,17 +118,25 @@ def ids(found: Candidates) -> set[int]:
 
 def assert_same(past: Candidates, live: Candidates) -> None:
     assert (past.revision, past.exhausted) == (live.revision, live.exhausted)
-    assert past.term_weights == pytest.approx(live.term_weights, abs=1e-9)
+    assert_same_weights(past.weighed.words, live.weighed.words)
+    assert_same_weights(past.weighed.concepts, live.weighed.concepts)
     then = {hit.chunk_id: hit for hit in live.hits}
     assert ids(past) == then.keys()
     for hit in past.hits:
         assert hit.dense == pytest.approx(then[hit.chunk_id].dense, abs=ROUNDING)
         assert hit.lexical == pytest.approx(then[hit.chunk_id].lexical, abs=ROUNDING)
+        assert hit.bilingual == pytest.approx(then[hit.chunk_id].bilingual, abs=ROUNDING)
+
+
+def assert_same_weights(past: Sequence[WeighedConcept], live: Sequence[WeighedConcept]) -> None:
+    assert [concept.most for concept in past] == pytest.approx([concept.most for concept in live], abs=1e-9)
+    for one, other in zip(past, live, strict=True):
+        assert dict(one.ways) == pytest.approx(dict(other.ways), abs=1e-9)
 
 
 def assert_same_best(past: Candidates, live: Candidates, limit: int) -> None:
     """Which of equals is among the best is chance; nothing else is."""
-    legs: list[Callable[[Hit], float]] = [lambda hit: hit.dense, lambda hit: hit.lexical]
+    legs: list[Callable[[Hit], float]] = [lambda hit: hit.dense, lambda hit: hit.lexical, lambda hit: hit.bilingual]
     for leg in legs:
         best = [sorted((leg(hit) for hit in found.hits), reverse=True)[:limit] for found in (past, live)]
         assert best[0] == pytest.approx(best[1], abs=ROUNDING)
@@ -150,7 +163,10 @@ def test_any_past_is_searched_as_the_live_index_searched_it(
         elif step == "compact":
             shelf.compact()
         else:
-            question = Question(" ".join([*choice.sample(WORDS, 3), "unheard-of"]))
+            some = frozenset(choice.sample(shelf.documents, choice.randint(1, len(shelf.documents))))
+            question = Question(
+                " ".join([*choice.sample(WORDS, 3), "unheard-of"]), choice.choice([OPEN, PassageFilter(some)])
+            )
             whole, best = (shelf.ask(shelf.live, question, n) for n in (EVERYTHING, limit))
             asked.append((question, shelf.base_revision(), whole, best))
 
@@ -269,7 +285,7 @@ def test_a_past_that_nobody_knows_is_not_found(shelf: Shelf) -> None:
     with pytest.raises(NotFound):
         shelf.ask(shelf.past(2), Question())
     with pytest.raises(NotFound):
-        shelf.ask(PastIndex(shelf.room.storage.feed, {}, DIMENSIONS, {}), Question())
+        shelf.ask(PastIndex(shelf.room.storage.feed, {}, {}), Question())
     shelf.room.storage.delete_knowledge_base(TENANT, shelf.kb)
     with pytest.raises(NotFound):
         shelf.ask(shelf.past(1), Question())

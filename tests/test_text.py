@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import time
 import unicodedata
+from collections import Counter
 from itertools import pairwise
 
 import pytest
@@ -12,8 +13,10 @@ from hypothesis import strategies as st
 from rag_service.text import (
     fold,
     in_context,
+    index_terms,
     language_of,
     lexical_terms,
+    matter_of,
     may_end_a_sentence,
     sentences,
     simplified,
@@ -345,11 +348,13 @@ def test_every_character_is_simplified_once_for_all() -> None:
     assert simplified(simplified(every)) == simplified(every)
 
 
-@given(st.text(max_size=80))
-def test_terms_are_folded_and_without_spaces_or_marks(text: str) -> None:
-    for term in lexical_terms(text):
+@given(st.text(max_size=80) | st.text(alphabet="aB1２３年-_./@:+#\\ ", max_size=40))
+def test_terms_are_folded_and_without_spaces_or_marks_but_for_those_within_a_number(text: str) -> None:
+    for term in index_terms(text):
         assert term
-        assert not any(c.isspace() or c == "_" or unicodedata.category(c)[0] == "P" for c in term)
+        assert term == fold(term)
+        marked = any(c.isspace() or c in "_+" or unicodedata.category(c)[0] == "P" for c in term)
+        assert not marked or re.fullmatch(r"[0-9]+(?:[-_./@:+#\\][0-9]+)+", term)
 
 
 @given(TEXTS, TEXTS)
@@ -362,6 +367,14 @@ def test_any_part_of_a_chinese_text_is_found_by_its_terms(text: str, data: st.Da
     start = data.draw(st.integers(0, len(text) - 2))
     end = data.draw(st.integers(start + 2, len(text)))
     assert set(lexical_terms(text[start:end])) <= set(lexical_terms(text))
+    assert set(text) <= set(index_terms(text))
+
+
+@given(TEXTS)
+def test_a_text_is_found_by_all_that_a_question_of_its_words_asks(text: str) -> None:
+    asked, found_by = Counter(lexical_terms(text)), Counter(index_terms(text))
+    assert asked <= found_by
+    assert all(len(term) == 1 and term >= "\u3005" for term in (found_by - asked))
 
 
 @pytest.mark.parametrize(
@@ -369,10 +382,10 @@ def test_any_part_of_a_chinese_text_is_found_by_its_terms(text: str, data: st.Da
     [
         ("年假五天", ["年假", "假五", "五天"]),
         ("假", ["假"]),
-        ("X-200 分析仪", ["x", "200", "分析", "析仪"]),
-        ("Batteries and buses, boxes; glasses", ["battery", "and", "buse", "boxe", "glasse"]),
-        ("this is gas", ["thi", "is", "gas"]),
-        ("snake_case", ["snake", "case"]),
+        ("X-200 分析仪", ["x", "200", "x200", "分析", "析仪"]),
+        ("Batteries and buses, boxes; glasses", ["batteri", "and", "buse", "box", "glass"]),
+        ("this is gas", ["this", "is", "gas"]),
+        ("snake_case", ["snake", "case", "snakecase"]),
         ("カタカナ", ["カタ", "タカ", "カナ"]),
         ("人々", ["人々"]),
         ("。，！", []),
@@ -383,10 +396,72 @@ def test_terms(text: str, terms: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("battery", "batteries"), ("day", "days"), ("device", "devices"), ("claim", "claims")]
-)
-def test_singular_and_plural_meet(one: str, other: str) -> None:
+    ("one", "other"),
+    [
+        ("battery", "batteries"), ("day", "days"), ("device", "devices"), ("claim", "claims"), ("box", "BOXES"),
+        ("cover", "covering"), ("covers", "covered"), ("relational", "relate"), ("organisation", "organisations"),
+    ],
+)  # fmt: skip
+def test_forms_of_an_english_word_meet(one: str, other: str) -> None:
     assert lexical_terms(one) == lexical_terms(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("new", "news"), ("universe", "us"), ("café", "cafe"), ("данные", "данных")]
+)
+def test_other_words_and_other_languages_are_left_as_they_are(one: str, other: str) -> None:
+    assert lexical_terms(one) != lexical_terms(other)
+
+
+WHOLE = {
+    "GB/T 7714-2015": ("gbt", "7714-2015"),
+    "ＧＢ／Ｔ ７７１４－２０１５": ("gbt", "7714-2015"),
+    "X-200": ("x200",),
+    "x_200": ("x200",),
+    "a.b@example.com": ("abexamplecom",),
+    "0x80070005": ("0x80070005",),
+    "ERR_CONN-42": ("errconn42",),
+    "v1.2.3": ("v123",),
+    "2026-11-26": ("2026-11-26",),
+    "192.168.0.1": ("192.168.0.1",),
+}
+
+
+@pytest.mark.parametrize(("written", "terms"), WHOLE.items())
+@pytest.mark.parametrize("around", ["{}", "（{}）", "see {}, or ask", "见 {}。", "“{}”；"])
+def test_an_identifier_is_also_a_term_as_a_whole(written: str, terms: tuple[str, ...], around: str) -> None:
+    assert set(terms) <= set(lexical_terms(around.format(written)))
+
+
+@pytest.mark.parametrize("text", ["and/or", "state-of-the-art", "TCP/IP", "well-known", "e.g", "on.In"])
+def test_words_that_are_only_joined_are_no_identifier(text: str) -> None:
+    assert lexical_terms(text) == lexical_terms(re.sub(r"\W", " ", text))
+
+
+def test_what_is_too_long_for_an_identifier_is_words() -> None:
+    assert len(lexical_terms("-".join(["a1"] * 100))) == 100
+
+
+@pytest.mark.parametrize(
+    ("question", "matter"),
+    [
+        ("年假有几年？", "年假有"),
+        ("软件由谁负担", "软件由 负担"),
+        ("軟體由誰負擔", "软体由 负担"),
+        ("How long does the battery last?", "battery last"),
+        ("What is it?", "it"),
+        ("谁？", "谁"),
+        ("What is the", "what is the"),
+        ("", ""),
+    ],
+)
+def test_what_a_question_is_about_is_what_does_not_ask(question: str, matter: str) -> None:
+    assert " ".join(re.findall(r"\w+", matter_of(question))) == matter
+
+
+@given(st.text(max_size=60) | st.text(alphabet="什么谁how is 年a ", max_size=20))
+def test_a_question_of_any_word_is_about_something(question: str) -> None:
+    assert bool(lexical_terms(matter_of(question))) == bool(lexical_terms(question))
 
 
 @pytest.mark.parametrize(

@@ -86,9 +86,15 @@ def _passage(*columns: Any) -> Passage:
 
 
 def _conditions(only: PassageFilter) -> list[ColumnElement[Any]]:
+    conditions: list[ColumnElement[Any]] = []
     pairs = (
         (documents.c.id, only.document_ids),
         (chunks.c.language, only.languages),
         (document_versions.c.media_type, only.media_types),
     )
-    return [column.in_(sorted(values)) for column, values in pairs if values is not None]
+    conditions += [column.in_(sorted(values)) for column, values in pairs if values is not None]
+    if only.created_from is not None:
+        conditions.append(documents.c.created_at >= only.created_from)
+    if only.created_before is not None:
+        conditions.append(documents.c.created_at < only.created_before)
+    return conditions

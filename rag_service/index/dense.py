@@ -40,7 +40,7 @@ class DenseBase:
 
     def __init__(self, index: Any) -> None:
         flat: Any = faiss.downcast_index(index.index)
-        self._index = index
+        self._index, self._flat = index, flat
         self.dimensions: int = index.d
         self.ids: Ids = faiss.vector_to_array(index.id_map)
         # FAISS keeps QT_fp16 codes as IEEE half floats, so its own memory is the matrix; `self._index` keeps it alive.
@@ -68,6 +68,19 @@ class DenseBase:
             return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
         scores, ids = self._index.search(vector[np.newaxis, :], min(k, len(self)))
         return ids[0], scores[0]
+
+    def search_among(self, vector: Scores, k: int, rows: NDArray[np.bool_]) -> tuple[Ids, Scores]:
+        """As `search`, of those rows alone that are marked: [len(self)], in the order of `ids`.
+
+        Where half of them are, FAISS takes about as long as for all, and in proportion less for fewer.
+        """
+        faiss.omp_set_num_threads(1)
+        k = min(k, int(np.count_nonzero(rows)))
+        if not k:
+            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
+        selected = _selecting(np.packbits(rows, bitorder="little"))
+        scores, found = self._flat.search(vector[np.newaxis, :], k, params=selected)
+        return self.ids[found[0]], scores[0]
 
     def scores_of(self, vector: Scores, ids: Ids) -> Scores:
         """Inner products for chunk ids that are all in this base, in their order."""
@@ -124,6 +137,13 @@ class DenseTail:
     def scores(self, vector: Scores) -> Scores:
         """The inner product with every row, in row order."""
         return _inner_products(self._buffer.rows[: self._count], vector)
+
+
+def _selecting(bitmap: Bytes) -> Any:
+    # Made as FAISS's Python wrappers have it, of which its stubs know nothing.
+    parameters: Any = faiss.SearchParameters
+    bits: Any = faiss.IDSelectorBitmap
+    return parameters(sel=bits(bitmap))
 
 
 def _inner_products(rows: NDArray[np.float32], vector: Scores) -> Scores:

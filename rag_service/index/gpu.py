@@ -73,7 +73,8 @@ class Gpu:
 
 
 class GpuBase(DenseBase):
-    """A base that asks `nearest`, rows placed elsewhere, before it searches by itself. Rows are of unit length."""
+    """A base that asks `nearest`, rows placed elsewhere, before it searches by itself; among some rows it searches by
+    itself at once. Rows are of unit length."""
 
     def __init__(self, index: Any, place: Callable[[HalfRows], Nearest | None]) -> None:
         super().__init__(index)

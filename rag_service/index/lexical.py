@@ -1,14 +1,15 @@
 """The lexical leg of a base: BM25 over pre-tokenised text in a tantivy folder that is written once and then read.
 
-Text is cut by `rag_service.text.lexical_terms`, joined with spaces and split again by tantivy's "whitespace"
+Text is cut by `rag_service.text.index_terms`, joined with spaces and split again by tantivy's "whitespace"
 tokenizer, so that base and tail index the same terms. Positions and stored text are left out: nothing reads them.
 """
 
 from __future__ import annotations
 
 import errno
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -17,8 +18,10 @@ import tantivy
 from numpy.typing import NDArray
 
 from rag_service.errors import IndexDamaged
-from rag_service.index.bm25 import Integers, WeightedTerms
-from rag_service.text import lexical_terms
+from rag_service.index.bm25 import Integers, WeightedLeg
+from rag_service.ports import IndexRow
+from rag_service.text import index_terms
+from rag_service.types import EVERYTHING, PassageFilter
 
 # Enough for about 100,000 chunks in one segment before tantivy has to spill and merge.
 _WRITER_HEAP_BYTES = 256_000_000
@@ -29,6 +32,9 @@ def _schema() -> tantivy.Schema:
     builder = tantivy.SchemaBuilder()
     builder.add_unsigned_field("id", stored=False, indexed=True, fast=True)
     builder.add_text_field("body", stored=False, tokenizer_name="whitespace", index_option="freq")
+    for attribute in ("document_id", "language", "media_type"):
+        builder.add_text_field(attribute, stored=False, tokenizer_name="raw", index_option="basic")
+    builder.add_float_field("created_at", stored=False, indexed=False, fast=True)
     return builder.build()
 
 
@@ -49,13 +55,17 @@ class LexicalWriter:
     def __exit__(self, *raised: object) -> None:
         del self._writer
 
-    def add(self, chunk_id: int, text: str) -> int:
+    def add(self, row: IndexRow) -> int:
         """Index one chunk; how many terms it has."""
-        terms = lexical_terms(text)
+        terms, attributes = index_terms(row.text), row.attributes
         document = tantivy.Document()
         # Document(id=…) would make it a signed number, which an unsigned field refuses.
-        document.add_unsigned("id", chunk_id)
+        document.add_unsigned("id", row.chunk_id)
         document.add_text("body", " ".join(terms))
+        document.add_text("document_id", attributes.document_id)
+        document.add_text("language", attributes.language)
+        document.add_text("media_type", attributes.media_type)
+        document.add_float("created_at", attributes.created_at)
         try:
             self._writer.add_document(document)
         except ValueError as error:
@@ -106,22 +116,30 @@ class LexicalBase:
         doc_freq = self._searcher.doc_freq
         return np.array([doc_freq("body", term) for term in terms], dtype=np.int64)
 
-    def search(self, query: WeightedTerms, k: int) -> tuple[Integers, NDArray[np.float64]]:
-        """The `k` best of the chunks that have any term, best first, scores not yet divided by `query.most`."""
-        clauses = self._clauses(query)
+    def search(
+        self, terms: Sequence[str], leg: WeightedLeg, k: int, only: PassageFilter = EVERYTHING
+    ) -> tuple[Integers, NDArray[np.float64]]:
+        """The `k` best of the chunks that have any way and that `only` lets through, best first, scores not yet divided
+        by `leg.most`.
+
+        `terms` are those that the leg's numbers count.
+        """
+        clauses = self._clauses(terms, leg)
         if not clauses:
             return np.empty(0, dtype=np.int64), np.empty(0)
-        return self._found(tantivy.Query.boolean_query(clauses), min(k, self.chunks))
+        asked = [tantivy.Query.boolean_query(clauses), *(_unscored(one) for one in self._conditions(only))]
+        query = asked[0] if len(asked) == 1 else _all_of(asked)
+        return self._found(query, min(k, self.chunks))
 
-    def scores_of(self, query: WeightedTerms, ids: Sequence[int]) -> dict[int, float]:
-        """Scores of those of `ids` that have any term, not yet divided by `query.most`."""
-        clauses = self._clauses(query)
+    def scores_of(self, terms: Sequence[str], leg: WeightedLeg, ids: Sequence[int]) -> dict[int, float]:
+        """Scores of those of `ids` that have any way, not yet divided by `leg.most`."""
+        clauses = self._clauses(terms, leg)
         if not clauses or not ids:
             return {}
         # A union of id terms, not term_set_query: that walks the term dictionary by automaton and took nine times as
-        # long. The constant 0 keeps the ids themselves from scoring.
+        # long.
         one_of = [(tantivy.Occur.Should, self._term("id", chunk_id, "basic")) for chunk_id in ids]
-        only = tantivy.Query.const_score_query(tantivy.Query.boolean_query(one_of), 0.0)
+        only = _unscored(tantivy.Query.boolean_query(one_of))
         query_over_ids = tantivy.Query.boolean_query([(tantivy.Occur.Must, only), *clauses])
         found, scores = self._found(query_over_ids, len(ids))
         return dict(zip(found.tolist(), scores.tolist(), strict=True))
@@ -132,14 +150,37 @@ class LexicalBase:
             return np.empty(0, dtype=np.int64)
         return self._found(tantivy.Query.all_query(), self.chunks)[0]
 
-    def _clauses(self, query: WeightedTerms) -> list[tuple[tantivy.Occur, tantivy.Query]]:
-        clauses = []
-        for term, boost in zip(query.terms, query.base_boosts.tolist(), strict=True):
+    def _clauses(self, terms: Sequence[str], leg: WeightedLeg) -> list[tuple[tantivy.Occur, tantivy.Query]]:
+        """One a concept: its only way, or the best of its ways."""
+        ways: dict[int, list[tantivy.Query]] = {}
+        for concept, term, boost in zip(
+            leg.concepts.tolist(), leg.terms.tolist(), leg.base_boosts.tolist(), strict=True
+        ):
             if boost > 0.0:
                 # index_option="freq" makes tantivy read term frequencies; "basic" would score every tf as 1.
-                asked = tantivy.Query.boost_query(self._term("body", term, "freq"), boost)
-                clauses.append((tantivy.Occur.Should, asked))
-        return clauses
+                asked = tantivy.Query.boost_query(self._term("body", terms[term], "freq"), boost)
+                ways.setdefault(concept, []).append(asked)
+        return [(tantivy.Occur.Should, _best_of(asked)) for asked in ways.values()]
+
+    def _conditions(self, only: PassageFilter) -> list[tantivy.Query]:
+        """What must all be so of a chunk."""
+        one_of = (
+            ("document_id", only.document_ids), ("language", only.languages), ("media_type", only.media_types),
+        )  # fmt: skip
+        conditions = [self._one_of(field, values) for field, values in one_of if values is not None]
+        if only.created_from is not None:
+            conditions.append(self._in_time(only.created_from, math.inf))
+        if only.created_before is not None:
+            conditions.append(self._in_time(-math.inf, only.created_before))
+        return conditions
+
+    def _one_of(self, field: str, values: Iterable[str]) -> tantivy.Query:
+        should = tantivy.Occur.Should
+        return tantivy.Query.boolean_query([(should, self._term(field, value, "basic")) for value in values])
+
+    def _in_time(self, first: float, end: float) -> tantivy.Query:
+        kind = tantivy.FieldType.Float
+        return tantivy.Query.range_query(self._schema, "created_at", kind, first, end, True, False)
 
     def _term(self, field: str, value: str | int, index_option: str) -> tantivy.Query:
         return tantivy.Query.term_query(self._schema, field, value, index_option=index_option)
@@ -148,3 +189,16 @@ class LexicalBase:
         hits = self._searcher.search(query, limit=k, count=False).hits
         ids = self._searcher.fast_field_values("id", [address for _, address in hits])
         return np.array(ids, dtype=np.int64), np.array([score for score, _ in hits], dtype=np.float64)
+
+
+def _all_of(queries: Iterable[tantivy.Query]) -> tantivy.Query:
+    return tantivy.Query.boolean_query([(tantivy.Occur.Must, query) for query in queries])
+
+
+def _unscored(query: tantivy.Query) -> tantivy.Query:
+    """The constant 0 keeps a condition from scoring."""
+    return tantivy.Query.const_score_query(query, 0.0)
+
+
+def _best_of(ways: list[tantivy.Query]) -> tantivy.Query:
+    return ways[0] if len(ways) == 1 else tantivy.Query.disjunction_max_query(ways)

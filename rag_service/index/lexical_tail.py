@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rag_service.index.bm25 import Integers, Reals, WeightedTerms, quantised_lengths, term_scores
+from rag_service.index.bm25 import Integers, Reals, WeightedLeg, quantised_lengths, term_scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,19 +97,37 @@ class LexicalTail:
         frequencies = np.bincount(owner_of, minlength=len(terms))
         return TailMatches(found[live], owner_of, np.concatenate(counts)[live], frequencies)
 
-    def scores(self, matches: TailMatches, query: WeightedTerms, average_length: float) -> Reals:
-        """The score of every row, in row order, not yet divided by `query.most`."""
-        return row_scores(self.lengths, matches, query, average_length)
+    def scores(self, matches: TailMatches, leg: WeightedLeg, average_length: float) -> Reals:
+        """The score of every row, in row order, not yet divided by `leg.most`."""
+        return row_scores(self.lengths, matches, leg, average_length)
 
 
-def row_scores(lengths: Integers, matches: TailMatches, query: WeightedTerms, average_length: float) -> Reals:
-    """The score of every row, given how many terms each has, not yet divided by `query.most`."""
-    if not len(matches.rows):
+def row_scores(lengths: Integers, matches: TailMatches, leg: WeightedLeg, average_length: float) -> Reals:
+    """The score of every row, given how many terms each has, not yet divided by `leg.most`."""
+    rows, concepts, values = _ways_said(lengths, matches, leg, average_length)
+    if not len(rows):
         return np.zeros(len(lengths))
-    matched = quantised_lengths(lengths[matches.rows])
-    added = query.weights[matches.owners] * term_scores(matches.counts.astype(np.float64), matched, average_length)
-    scores: Reals = np.bincount(matches.rows, weights=added, minlength=len(lengths)).astype(np.float64)
+    # The best way of a concept in a row: those of one concept in one row stand together.
+    order = np.lexsort((rows, concepts))
+    rows, concepts, values = rows[order], concepts[order], values[order]
+    starts = np.flatnonzero((np.diff(concepts, prepend=-1) != 0) | (np.diff(rows, prepend=-1) != 0))
+    best = np.maximum.reduceat(values, starts)
+    scores: Reals = np.bincount(rows[starts], weights=best, minlength=len(lengths)).astype(np.float64)
     return scores
+
+
+def _ways_said(
+    lengths: Integers, matches: TailMatches, leg: WeightedLeg, average_length: float
+) -> tuple[Integers, Integers, Reals]:
+    """Side by side: a row, a concept that it says in one of its ways, and what that way adds."""
+    order = np.argsort(matches.owners, kind="stable")
+    bounds = np.searchsorted(matches.owners[order], np.arange(len(matches.frequencies) + 1))
+    said = [order[bounds[term] : bounds[term + 1]] for term in leg.terms.tolist()]
+    postings = np.concatenate([np.empty(0, dtype=np.int64), *said])
+    sizes = np.array([len(part) for part in said], dtype=np.int64)
+    rows = matches.rows[postings]
+    added = term_scores(matches.counts[postings].astype(np.float64), quantised_lengths(lengths[rows]), average_length)
+    return rows, np.repeat(leg.concepts, sizes), np.repeat(leg.weights, sizes) * added
 
 
 def _with(parts: tuple[_Part, ...], last: _Part) -> tuple[_Part, ...]:

@@ -7,21 +7,20 @@ one it took while another thread publishes the next by replacing one reference.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 
 import numpy as np
-from numpy.typing import NDArray
 
-from rag_service.errors import IndexDamaged, InvalidInput, NotFound, StorageFull
+from rag_service.errors import IndexDamaged, InvalidInput, NotFound, StorageFull, WrongDimensions
 from rag_service.index import segments
 from rag_service.index.dense import Bytes, DenseBase
 from rag_service.index.segments import Base
 from rag_service.index.view import View
-from rag_service.ports import Candidates, ChangeFeed, Segment
+from rag_service.ports import Asked, Candidates, ChangeFeed, Head, IndexQuery, Segment, VectorSpace
 
 _log = logging.getLogger(__name__)
 
@@ -47,15 +46,19 @@ class _Shelf:
     loading: Lock = field(default_factory=Lock)
     syncing: Lock = field(default_factory=Lock)
 
-    def wants(self, segment: Segment | None) -> bool:
-        """Whether `segment` is one to load."""
-        if segment is None or segment.id == self.given_up:
-            return False
-        return self.view is None or self.view.base.segment_id != segment.id
+    def wants(self, head: Head) -> bool:
+        """Whether the view is of another generation than answers, or there is a segment to load."""
+        if self.view is None or self.view.base.space != head.space:
+            return True
+        segment = head.segment
+        return segment is not None and segment.id not in (self.given_up, self.view.base.segment_id)
 
 
 class LiveIndex:
     """Implements `ports.Index` over segment files below `root` and the change feed of SQL.
+
+    A view is of one generation; once another answers, a view of that is made from the ground up. The question is
+    embedded by the view's own embedder, so the two always fit.
 
     `heal` rebuilds a knowledge base's segment from SQL, commits it and returns it; it is called at most once at a time
     for a knowledge base, when its newest segment is missing or damaged. `dense_base` makes a dense base of its verified
@@ -66,29 +69,25 @@ class LiveIndex:
         self,
         root: Path,
         feed: ChangeFeed,
-        dimensions: int,
         heal: Callable[[str], Segment],
         dense_base: Callable[[Bytes], DenseBase] = DenseBase.deserialised,
     ) -> None:
         self._root = root
         self._feed = feed
-        self._dimensions = dimensions
         self._heal = heal
         self._dense_base = dense_base
         self._shelves: dict[str, _Shelf] = {}
 
-    def search(
-        self, knowledge_base_id: str, vector: NDArray[np.float32], terms: Sequence[str], limit: int
-    ) -> Candidates:
+    def search(self, knowledge_base_id: str, asked: Asked, limit: int) -> Candidates:
         """The best `limit` live chunks of each leg together, at a revision no older than the last commit.
 
-        `vector` is a unit vector, float32 [dimensions]; `terms` are from `text.lexical_terms`, repeats count once.
-        Raises InvalidInput for a vector of another shape or with a NaN or infinity, NotFound.
+        Raises WrongDimensions, InvalidInput for a vector with a NaN or infinity, NotFound, and what `asked` raises.
         """
-        asked = self._checked(vector)
         if limit < 1:
             raise InvalidInput("limit must be at least 1", limit=limit)
-        return self._current(knowledge_base_id).search(asked, terms, limit)
+        view = self._current(knowledge_base_id)
+        space = view.base.space
+        return view.search(_checked(asked(space.embedder), space), limit)
 
     def preload(self, knowledge_base_ids: Iterable[str]) -> None:
         """Load what is not in memory yet. A knowledge base deleted meanwhile is none to load."""
@@ -105,16 +104,6 @@ class LiveIndex:
         views = {name: shelf.view for name, shelf in list(self._shelves.items())}
         return {name: _status(view) for name, view in views.items() if view is not None}
 
-    def _checked(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
-        if vector.shape != (self._dimensions,):
-            raise InvalidInput(
-                f"the query vector has shape {vector.shape}, the index has {self._dimensions} dimensions",
-                dimensions=self._dimensions,
-            )
-        if not np.isfinite(vector).all():
-            raise InvalidInput("the query vector has a NaN or an infinity in it")
-        return np.ascontiguousarray(vector, dtype=np.float32)
-
     def _current(self, knowledge_base_id: str) -> View:
         """A view no older than what SQL had committed when this was called."""
         # setdefault is atomic; a shelf made in vain costs nothing.
@@ -122,9 +111,11 @@ class LiveIndex:
         try:
             while True:
                 head = self._feed.head(knowledge_base_id)
-                if shelf.view is None or shelf.wants(head.segment):
-                    self._adopt(knowledge_base_id, shelf, head.segment)
+                if shelf.wants(head):
+                    self._adopt(knowledge_base_id, shelf, head)
                 view = shelf.view
+                if view is not None and view.base.space != head.space:
+                    continue  # Another thread has put a newer one there, or the newest came too late.
                 if view is not None and view.revision != head.revision:
                     view = self._advanced(knowledge_base_id, shelf, head.revision)
                 if view is not None:
@@ -133,26 +124,29 @@ class LiveIndex:
             self.drop(knowledge_base_id)
             raise
 
-    def _adopt(self, knowledge_base_id: str, shelf: _Shelf, segment: Segment | None) -> None:
+    def _adopt(self, knowledge_base_id: str, shelf: _Shelf, head: Head) -> None:
         """Put the newest segment under the view. Where the old view can still be brought up to date, whoever finds
         another thread at it goes on with the old one instead of waiting."""
         view = shelf.view
-        usable = view is not None and _bridges(view.revision, segment)
+        usable = view is not None and _leads_to(view, head)
         if not shelf.loading.acquire(blocking=not usable):
             return
         try:
-            newest = self._feed.head(knowledge_base_id).segment
-            if shelf.view is None or shelf.wants(newest):
+            newest = self._feed.head(knowledge_base_id)
+            if shelf.wants(newest):
                 self._rebase(knowledge_base_id, shelf, self._loaded(knowledge_base_id, shelf, newest))
         finally:
             shelf.loading.release()
 
     def _rebase(self, knowledge_base_id: str, shelf: _Shelf, base: Base) -> None:
-        """Publish a view over `base`; nothing where a newer segment has come since, which is then loaded instead."""
+        """Publish a view over `base`; nothing where another generation or a newer segment has come since, which is then
+        loaded instead."""
         with shelf.syncing, self._feed.snapshot(knowledge_base_id) as snapshot:
+            if base.space != snapshot.head.space:
+                return
             if base.segment_id is not None and not _bridges(base.revision, snapshot.head.segment):
                 return
-            start = View.over(base, self._dimensions)
+            start = View.over(base, base.dense.dimensions)
             retired = snapshot.retired(base.revision) if base.segment_id is not None else []
             shelf.view = start.changed(snapshot.added(base.revision), retired, snapshot.head.revision)
 
@@ -167,54 +161,76 @@ class LiveIndex:
                 if head.revision < view.revision:
                     shelf.view = None  # SQL was restored from an older state: start over.
                     return None
-                if not _bridges(view.revision, head.segment):
-                    if not shelf.wants(head.segment):
+                if not _leads_to(view, head):
+                    if not shelf.wants(head):
                         shelf.view = None  # It was given up, and then SQL failed before all went into the tail.
                     return None
                 added, retired = snapshot.added(view.revision), snapshot.retired(view.revision)
                 shelf.view = view = view.changed(added, retired, head.revision)
                 return view
 
-    def _loaded(self, knowledge_base_id: str, shelf: _Shelf, segment: Segment | None) -> Base:
+    def _loaded(self, knowledge_base_id: str, shelf: _Shelf, head: Head) -> Base:
         """The newest segment, healed if need be; an empty base, hence everything in the tail, if even that fails."""
-        if segment is None:
-            return Base.empty(self._dimensions)
         tried: set[str] = set()
-        base = self._newest(knowledge_base_id, segment, tried)
+        base = self._newest(knowledge_base_id, head, tried)
         if base is not None:
             return base
         try:
-            healed = self._heal(knowledge_base_id)
-            base = self._newest(knowledge_base_id, healed, tried)
+            self._heal(knowledge_base_id)
+            base = self._newest(knowledge_base_id, self._feed.head(knowledge_base_id), tried)
         except (StorageFull, OSError) as error:
             _log.error("knowledge base %s could not be healed: %s", knowledge_base_id, error)
         if base is not None:
             return base
         _log.error("knowledge base %s is searched without a segment", knowledge_base_id)
-        newest = self._feed.head(knowledge_base_id).segment
-        shelf.given_up = newest.id if newest is not None else None
-        return Base.empty(self._dimensions)
+        newest = self._feed.head(knowledge_base_id)
+        shelf.given_up = newest.segment.id if newest.segment is not None else None
+        return Base.empty(newest.space)
 
-    def _newest(self, knowledge_base_id: str, segment: Segment | None, tried: set[str]) -> Base | None:
-        """`segment`, or what has taken its place meanwhile (a compaction, another process that healed too)."""
-        while segment is not None and segment.id not in tried:
-            tried.add(segment.id)
+    def _newest(self, knowledge_base_id: str, head: Head, tried: set[str]) -> Base | None:
+        """The head's segment, or what has taken its place meanwhile (a compaction, another generation, another process
+        that healed too); an empty base where there is none. None: those there are cannot be read."""
+        while head.segment is not None:
+            if head.segment.id in tried:
+                return None
+            tried.add(head.segment.id)
             try:
-                return self._read(segment)
+                return self._read(head.segment, head.space)
             except IndexDamaged as damage:
                 _log.warning("%s", damage)
-            segment = self._feed.head(knowledge_base_id).segment
-        return None
+            head = self._feed.head(knowledge_base_id)
+        return Base.empty(head.space)
 
-    def _read(self, segment: Segment) -> Base:
+    def _read(self, segment: Segment, space: VectorSpace) -> Base:
         base = segments.load(self._root, segment, self._dense_base)
-        if base.dense.dimensions != self._dimensions:
+        if space.dimensions not in (None, base.dense.dimensions):
             raise IndexDamaged(
-                f"segment {segment.id} has {base.dense.dimensions} dimensions, not {self._dimensions}",
+                f"segment {segment.id} has {base.dense.dimensions} dimensions, not {space.dimensions}",
                 segment_id=segment.id,
                 file="dense.faiss",
             )
-        return base
+        return replace(base, space=space)
+
+
+def _checked(query: IndexQuery, space: VectorSpace) -> IndexQuery:
+    dimensions = space.dimensions
+    if dimensions is None:
+        # There is nothing to compare the vector with, whatever its length.
+        return replace(query, vector=np.zeros(1, dtype=np.float32))
+    if query.vector.shape != (dimensions,):
+        raise WrongDimensions(
+            f"the question's vector has shape {query.vector.shape}, and those of {space.embedder} in the index"
+            f" have {dimensions} dimensions",
+            embedder=space.embedder, known_dimensions=dimensions,
+        )  # fmt: skip
+    if not np.isfinite(query.vector).all():
+        raise InvalidInput("the query vector has a NaN or an infinity in it")
+    return replace(query, vector=np.ascontiguousarray(query.vector, dtype=np.float32))
+
+
+def _leads_to(view: View, head: Head) -> bool:
+    """Whether what has changed since the view is all there is to make of it what the head stands for."""
+    return view.base.space == head.space and _bridges(view.revision, head.segment)
 
 
 def _bridges(revision: int, newest: Segment | None) -> bool:

@@ -12,27 +12,32 @@ count in the statistics. Superseded versions of documents that are still there a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rag_service.errors import NotFound
-from rag_service.index.bm25 import Integers, Reals, weigh
+from rag_service.index.attributes import Mask
+from rag_service.index.bm25 import Integers, Reals, Statistics, WeightedLeg, distinct_terms, weigh
 from rag_service.index.dense import Ids, Scores
 from rag_service.index.lexical_tail import TailMatches, row_scores
 from rag_service.index.tail import Tail
-from rag_service.ports import Candidates, Head, IndexRow
-from rag_service.types import Hit
+from rag_service.ports import Asked, Candidates, Head, IndexQuery, IndexRow
+from rag_service.types import Concept, Hit, Weighed
 
 _ROWS_AT_A_TIME = 1_000
+_Legs = tuple[tuple[Concept, ...], ...]
 
 
 class PastSnapshot(Protocol):
     head: Head
+
+    def as_it_answered_at(self, revision: int) -> PastSnapshot:
+        """The same state with the generation in its head that answered then. Raises VectorsForgotten."""
+        ...
 
     def live_at(self, revision: int, after: int) -> Iterator[IndexRow]:
         """Chunks live at `revision` that were created at a revision > `after`, by ascending chunk id."""
@@ -55,41 +60,51 @@ class PastIndex:
     keeps a few numbers of each, so that going deeper with the same question costs little.
     """
 
-    def __init__(
-        self, feed: PastFeed, revisions: Mapping[str, int], dimensions: int, base_revisions: Mapping[str, int]
-    ) -> None:
+    def __init__(self, feed: PastFeed, revisions: Mapping[str, int], base_revisions: Mapping[str, int]) -> None:
         self._feed = feed
         self._revisions = revisions
-        self._dimensions = dimensions
         self._base_revisions = base_revisions
-        self._scans: dict[tuple[str, bytes, tuple[str, ...]], _Scan] = {}
+        self._embedders: dict[str, str] = {}
+        self._scans: dict[tuple[object, ...], _Scan] = {}
 
-    def search(
-        self, knowledge_base_id: str, vector: NDArray[np.float32], terms: Sequence[str], limit: int
-    ) -> Candidates:
-        """The best `limit` chunks of each leg together, of those that were live then.
+    def search(self, knowledge_base_id: str, asked: Asked, limit: int) -> Candidates:
+        """The best `limit` chunks of each leg together, of those that were live then, by the embedder of then.
 
-        Raises NotFound, also for a revision that SQL has not come to (it was restored from an older state).
+        Raises NotFound, also for a revision that SQL has not come to (it was restored from an older state);
+        VectorsForgotten; what `asked` raises.
         """
         revision = self._revisions.get(knowledge_base_id)
         if revision is None:
             raise NotFound("no past revision of this knowledge base is known", knowledge_base_id=knowledge_base_id)
-        distinct = tuple(dict.fromkeys(terms))
-        asked = (knowledge_base_id, vector.tobytes(), distinct)
-        if asked not in self._scans:
-            self._scans[asked] = self._scan(knowledge_base_id, revision, vector, distinct)
-        return self._scans[asked].candidates(revision, limit)
+        query = asked(self._embedder_then(knowledge_base_id, revision))
+        put = (knowledge_base_id, query.vector.tobytes(), query.words, query.concepts, query.only)
+        if put not in self._scans:
+            self._scans[put] = self._scan(knowledge_base_id, revision, query)
+        return self._scans[put].candidates(revision, limit)
 
-    def _scan(self, knowledge_base_id: str, revision: int, vector: Scores, terms: tuple[str, ...]) -> _Scan:
-        base = self._base_revisions.get(knowledge_base_id, revision)
+    def _embedder_then(self, knowledge_base_id: str, revision: int) -> str:
+        if knowledge_base_id not in self._embedders:
+            with self._as_it_answered(knowledge_base_id, revision) as snapshot:
+                self._embedders[knowledge_base_id] = snapshot.head.space.embedder
+        return self._embedders[knowledge_base_id]
+
+    @contextmanager
+    def _as_it_answered(self, knowledge_base_id: str, revision: int) -> Iterator[PastSnapshot]:
         with self._feed.snapshot(knowledge_base_id) as snapshot:
             if snapshot.head.revision < revision:
                 known = snapshot.head.revision
                 raise NotFound(f"revision {revision} is not known here, the newest is {known}", revision=revision)
-            in_base = _read(snapshot.live_at(base, 0), self._dimensions, vector, terms)
-            in_tail = _read(snapshot.live_at(revision, base), self._dimensions, vector, terms)
+            yield snapshot.as_it_answered_at(revision)
+
+    def _scan(self, knowledge_base_id: str, revision: int, query: IndexQuery) -> _Scan:
+        base = self._base_revisions.get(knowledge_base_id, revision)
+        legs = (query.words, query.concepts)
+        terms = distinct_terms(legs)
+        with self._as_it_answered(knowledge_base_id, revision) as snapshot:
+            in_base = _read(snapshot.live_at(base, 0), query, terms)
+            in_tail = _read(snapshot.live_at(revision, base), query, terms)
             tombstones = np.array(snapshot.retired_by(revision, base), dtype=np.int64)
-        return _scan_of(terms, in_base, in_tail, tombstones)
+        return _scan_of(legs, terms, in_base, in_tail, tombstones)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +115,7 @@ class _Rows:
     dense: Scores
     lengths: Integers
     matches: TailMatches
+    let_through: Mask
 
     @classmethod
     def joined(cls, parts: Sequence[_Rows], terms: int) -> _Rows:
@@ -112,49 +128,58 @@ class _Rows:
         )
         dense = np.concatenate([np.empty(0, dtype=np.float32), *(part.dense for part in parts)])
         lengths = _joined([part.lengths for part in parts])
-        return cls(_joined([part.ids for part in parts]), dense, lengths, matches)
+        let_through = np.concatenate([np.empty(0, dtype=np.bool_), *(part.let_through for part in parts)])
+        return cls(_joined([part.ids for part in parts]), dense, lengths, matches, let_through)
 
 
 @dataclass(frozen=True, slots=True)
 class _Scan:
-    """One question put to one past state: the chunks live then, by ascending id, with both scores each."""
+    """One question put to one past state: the chunks live then, by ascending id, with all scores each."""
 
     ids: Ids
     dense: Scores
-    lexical: Reals
-    term_weights: dict[str, float]
+    lexical: tuple[Reals, ...]
+    weighed: Weighed
 
     def candidates(self, revision: int, limit: int) -> Candidates:
         chosen = np.arange(len(self.ids))
         if limit < len(self.ids):
-            dense, lexical = _best(self.dense, limit), _best(self.lexical, limit)
-            chosen = np.union1d(dense, lexical[self.lexical[lexical] > 0.0])
+            chosen = _best(self.dense, limit)
+            for scores in self.lexical:
+                best = _best(scores, limit)
+                chosen = np.union1d(chosen, best[scores[best] > 0.0])
         cosines = np.clip(self.dense[chosen], 0.0, 1.0)
-        columns = (self.ids[chosen].tolist(), cosines.tolist(), self.lexical[chosen].tolist())
+        columns = (self.ids[chosen].tolist(), cosines.tolist(), *(scores[chosen].tolist() for scores in self.lexical))
         hits = tuple(Hit(*members) for members in zip(*columns, strict=True))
-        return Candidates(revision, hits, len(hits) == len(self.ids), self.term_weights)
+        return Candidates(revision, hits, len(hits) == len(self.ids), self.weighed)
 
 
-def _read(rows: Iterator[IndexRow], dimensions: int, vector: Scores, terms: tuple[str, ...]) -> _Rows:
+def _read(rows: Iterator[IndexRow], query: IndexQuery, terms: tuple[str, ...]) -> _Rows:
     """Texts and vectors are let go batch by batch."""
     parts = []
-    while len((batch := Tail.empty(dimensions).extended(islice(rows, _ROWS_AT_A_TIME))).ids):
+    while len((batch := Tail.empty(len(query.vector)).extended(islice(rows, _ROWS_AT_A_TIME))).ids):
         matches = batch.lexical.matches(terms, batch.alive)
-        parts.append(_Rows(batch.ids, batch.dense.scores(vector), batch.lexical.lengths, matches))
+        let_through = batch.attributes.let_through(query.only)
+        parts.append(_Rows(batch.ids, batch.dense.scores(query.vector), batch.lexical.lengths, matches, let_through))
     return _Rows.joined(parts, len(terms))
 
 
-def _scan_of(terms: tuple[str, ...], in_base: _Rows, in_tail: _Rows, tombstones: Ids) -> _Scan:
-    """As `View` has it: tombstones of the base count in the statistics and are not found."""
+def _scan_of(legs: _Legs, terms: tuple[str, ...], in_base: _Rows, in_tail: _Rows, tombstones: Ids) -> _Scan:
+    """As `View` has it: tombstones of the base, and what the filter keeps out, count in the statistics and are not
+    found."""
     rows = _Rows.joined([in_base, in_tail], len(terms))
-    chunks, frequencies = len(rows.ids), rows.matches.frequencies
-    query = weigh(terms, 0, np.zeros_like(frequencies), chunks, frequencies)
+    frequencies = rows.matches.frequencies
+    statistics = Statistics(0, np.zeros_like(frequencies), len(rows.ids), frequencies)
+    weighted = [weigh(leg, terms, statistics) for leg in legs]
     average_length = _average(in_base.lengths) or _average(in_tail.lengths) or 1.0
-    lexical = row_scores(rows.lengths, rows.matches, query, average_length) / (query.most or 1.0)
-    live = np.flatnonzero(~np.isin(rows.ids, tombstones))
+    live = np.flatnonzero(rows.let_through & ~np.isin(rows.ids, tombstones))
     live = live[np.argsort(rows.ids[live])]
-    weights = dict(zip(terms, query.idf.tolist(), strict=True))
-    return _Scan(rows.ids[live], rows.dense[live], lexical[live], weights)
+    lexical = tuple(_shares(rows, leg, average_length)[live] for leg in weighted)
+    return _Scan(rows.ids[live], rows.dense[live], lexical, Weighed(*(leg.weighed for leg in weighted)))
+
+
+def _shares(rows: _Rows, leg: WeightedLeg, average_length: float) -> Reals:
+    return row_scores(rows.lengths, rows.matches, leg, average_length) / (leg.most or 1.0)
 
 
 def _average(lengths: Integers) -> float:

@@ -1,11 +1,13 @@
-"""Base segments on disk: `<root>/<knowledge base>/<segment>/` with `dense.faiss`, `lexical/…` and `meta.json`.
+"""Base segments on disk: `<root>/<knowledge base>/<segment>/` with `dense.faiss`, `lexical/…`, `attributes.npz` and
+`meta.json`.
 
 Immutable once published, and never trusted: SQL names every file with its SHA-256, and `load` reads nothing that does
 not match. FAISS finds no damage by itself (one zeroed page changed the results of 282 of 300 searches, shared
 measurements), and its own writer reports success on a full disk.
 
-`meta.json` says by which version of `lexical_terms` the terms in it were made. Questions are cut by today's: a segment
-of another version would find less without a word, so it counts as damaged and is rebuilt from SQL when it is next used.
+`meta.json` says by which version of `index_terms` the terms in it were made. Questions are cut by today's: a segment of
+another version would find less without a word, so it counts as damaged and is rebuilt from SQL when it is next used. So
+does one of another format.
 """
 
 from __future__ import annotations
@@ -25,26 +27,42 @@ import numpy as np
 
 from rag_service import failpoints
 from rag_service.errors import IndexDamaged, StorageFull
+from rag_service.index.attributes import AttributeRows
 from rag_service.index.dense import Bytes, DenseBase, DenseBuilder
 from rag_service.index.lexical import LexicalBase, LexicalWriter
-from rag_service.ports import IndexRow, Segment, SegmentFile
+from rag_service.ports import Attributes, IndexRow, Segment, SegmentFile, VectorSpace
 from rag_service.text import TERMS_VERSION
 
 _BATCH_ROWS = 1024
+FORMAT_VERSION = 2
+"""Goes up whenever files are written that a release before could not have. 2: what filters ask of chunks."""
+_VERSIONS = {"terms": TERMS_VERSION, "format": FORMAT_VERSION}
+_READ_WHOLE = ("meta.json", "dense.faiss", "attributes.npz")
 
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A loaded segment; `segment_id` is None for the empty base of a knowledge base that has none (revision 0)."""
+    """A loaded segment; `segment_id` is None for the empty base of a knowledge base that has none (revision 0).
+
+    What is searched over it is of its `space`, and of no other.
+    """
 
     segment_id: str | None
     revision: int
+    space: VectorSpace
     dense: DenseBase
     lexical: LexicalBase
+    attributes: AttributeRows
 
     @classmethod
-    def empty(cls, dimensions: int) -> Base:
-        return cls(None, 0, DenseBase.empty(dimensions), LexicalBase.empty())
+    def empty(cls, space: VectorSpace) -> Base:
+        # While there are no vectors yet their length is of no account.
+        dense = DenseBase.empty(space.dimensions or 1)
+        return cls(None, 0, space, dense, LexicalBase.empty(), AttributeRows.empty())
+
+    def attributes_of(self, chunk_id: int) -> Attributes:
+        """Of a chunk that is in this base."""
+        return self.attributes.of_row(int(np.searchsorted(self.dense.ids, chunk_id)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +116,21 @@ def load(root: Path, segment: Segment, dense_base: Callable[[Bytes], DenseBase] 
     present = _paths(folder)
     for path in sorted(recorded.keys() ^ set(present)):
         raise _damaged(segment, path, "is missing" if path in recorded else "is not part of the segment")
-    contents = {path: _verified(folder, segment, recorded[path]) for path in ("meta.json", "dense.faiss")}
+    contents = {path: _verified(folder, segment, file) for path, file in recorded.items() if path in _READ_WHOLE}
     for path in recorded.keys() - contents.keys():
         _verified(folder, segment, recorded[path])
     meta = json.loads(contents["meta.json"])
-    made_by = meta.get("terms", 1)
-    if made_by != TERMS_VERSION:
-        raise _damaged(segment, "meta.json", f"has terms of version {made_by}, not {TERMS_VERSION}: to be rebuilt")
+    for what, version in _VERSIONS.items():
+        made_by = meta.get(what, 1)
+        if made_by != version:
+            raise _damaged(segment, "meta.json", f"has {what} of version {made_by}, not {version}: to be rebuilt")
     dense = dense_base(np.frombuffer(contents["dense.faiss"], dtype=np.uint8))
     lexical = LexicalBase.opened(folder / "lexical", meta["tokens"])
-    if not len(dense) == lexical.chunks == meta["chunks"] == segment.chunks:
+    attributes = AttributeRows.deserialised(contents["attributes.npz"])
+    if not len(dense) == lexical.chunks == len(attributes) == meta["chunks"] == segment.chunks:
         raise _damaged(segment, "meta.json", "does not have the number of chunks recorded")
-    return Base(segment.id, segment.revision, dense, lexical)
+    space = VectorSpace(segment.embedder, dense.dimensions)
+    return Base(segment.id, segment.revision, space, dense, lexical, attributes)
 
 
 def remove(root: Path, knowledge_base_id: str, name: str) -> None:
@@ -137,7 +158,7 @@ def folders(root: Path) -> Iterator[SegmentFolder]:
 
 def _write(draft: Path, revision: int, embedder: str, dimensions: int, rows: Iterator[IndexRow]) -> int:
     (draft / "lexical").mkdir(parents=True)
-    dense = DenseBuilder(dimensions)
+    dense, attributes = DenseBuilder(dimensions), [AttributeRows.empty()]
     chunks = tokens = last = 0
     with LexicalWriter(draft / "lexical") as lexical:
         while batch := list(islice(rows, _BATCH_ROWS)):
@@ -145,17 +166,19 @@ def _write(draft: Path, revision: int, embedder: str, dimensions: int, rows: Ite
             if np.any(np.diff(ids, prepend=last) <= 0):
                 raise ValueError("rows must come by ascending chunk id, each once")
             dense.add(ids, np.stack([row.vector for row in batch]))
-            tokens += sum(lexical.add(row.chunk_id, row.text) for row in batch)
+            tokens += sum(lexical.add(row) for row in batch)
+            attributes.append(AttributeRows.of([row.attributes for row in batch]))
             chunks, last = chunks + len(batch), int(ids[-1])
         lexical.finish()
     (draft / "dense.faiss").write_bytes(dense.serialised().data)
+    (draft / "attributes.npz").write_bytes(AttributeRows.joined(attributes).serialised())
     facts = {
         "chunks": chunks,
         "tokens": tokens,
         "revision": revision,
         "embedder": embedder,
         "dimensions": dimensions,
-        "terms": TERMS_VERSION,
+        **_VERSIONS,
     }
     (draft / "meta.json").write_text(json.dumps(facts), encoding="utf-8")
     return chunks

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from rag_service.index.attributes import AttributeRows
 from rag_service.index.dense import DenseTail, Ids
 from rag_service.index.lexical_tail import LexicalTail
-from rag_service.ports import IndexRow
-from rag_service.text import lexical_terms
+from rag_service.ports import Attributes, IndexRow
+from rag_service.text import index_terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +23,12 @@ class Tail:
     alive: NDArray[np.bool_]
     dense: DenseTail
     lexical: LexicalTail
+    attributes: AttributeRows
 
     @classmethod
     def empty(cls, dimensions: int) -> Tail:
-        return cls(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.bool_), DenseTail(dimensions), LexicalTail())
+        nothing, dense = np.empty(0, dtype=np.int64), DenseTail(dimensions)
+        return cls(nothing, nothing.astype(np.bool_), dense, LexicalTail(), AttributeRows.empty())
 
     @property
     def live(self) -> int:
@@ -41,11 +44,13 @@ class Tail:
         """This tail with further live rows; their texts are cut into terms and let go one by one."""
         ids: list[int] = []
         vectors: list[NDArray[np.float16]] = []
+        attributes: list[Attributes] = []
 
         def terms(row: IndexRow) -> list[str]:
             ids.append(row.chunk_id)
             vectors.append(row.vector)
-            return lexical_terms(row.text)
+            attributes.append(row.attributes)
+            return index_terms(row.text)
 
         lexical = self.lexical.extended(terms(row) for row in added)
         if not ids:
@@ -55,6 +60,7 @@ class Tail:
             np.concatenate([self.alive, np.ones(len(ids), dtype=np.bool_)]),
             self.dense.extended(np.stack(vectors)),
             lexical,
+            AttributeRows.joined([self.attributes, AttributeRows.of(attributes)]),
         )
 
     def without(self, retired: Ids) -> Tail:

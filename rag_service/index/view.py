@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 import numpy as np
 
-from rag_service.index.bm25 import Reals, WeightedTerms, weigh
+from rag_service.index.attributes import Mask
+from rag_service.index.bm25 import Reals, Statistics, WeightedLeg, distinct_terms, weigh
 from rag_service.index.dense import Ids, Scores
 from rag_service.index.segments import Base
 from rag_service.index.tail import Tail
-from rag_service.ports import Candidates, IndexRow
-from rag_service.types import Hit
+from rag_service.ports import Candidates, IndexQuery, IndexRow
+from rag_service.types import Hit, PassageFilter, Weighed
 
 Scored = dict[int, float]
 BaseSearch = Callable[[int], tuple[Ids, Scores | Reals]]
@@ -49,63 +51,118 @@ class View:
         tail = tail.without(gone) if len(gone) else tail
         return View(self.base, tail, self.tombstones.union(dead) if dead else self.tombstones, revision)
 
-    def search(self, vector: Scores, terms: Sequence[str], limit: int) -> Candidates:
-        """The best `limit` live chunks of each leg together, with both exact scores each."""
-        search = _Search(self, vector, tuple(dict.fromkeys(terms)))
+    def search(self, query: IndexQuery, limit: int) -> Candidates:
+        """The best `limit` live chunks of each leg together, of those that the question's filter lets through, with the
+        exact scores of all legs each."""
+        search = _Search(self, query)
         hits = search.hits(limit)
-        weights = dict(zip(search.query.terms, search.query.idf.tolist(), strict=True))
-        return Candidates(self.revision, hits, len(hits) == self.live, weights, self.base.revision)
+        weighed = Weighed(*(leg.asked.weighed for leg in search.lexical_legs))
+        return Candidates(self.revision, hits, len(hits) == search.chunks, weighed, self.base.revision)
+
+    def rows_found_by(self, only: PassageFilter) -> tuple[Mask | None, Mask]:
+        """The live rows of the base, and of the tail, that `only` lets through; None where it is every live one."""
+        if only.is_open():
+            return None, self.tail.alive
+        base = self.base.attributes.let_through(only)
+        dead = np.fromiter(self.tombstones, dtype=np.int64, count=len(self.tombstones))
+        base[np.searchsorted(self.base.dense.ids, dead)] = False
+        return base, self.tail.attributes.let_through(only) & self.tail.alive
+
+
+@dataclass(frozen=True, slots=True)
+class _Leg:
+    """A lexical leg: what it asks for, and what that gives every row of the tail."""
+
+    asked: WeightedLeg
+    tail: Reals
 
 
 class _Search:
-    """One question put to one view. The tail is scored whole at once; of the base only what either leg finds."""
+    """One question put to one view. The tail is scored whole at once; of the base only what any leg finds."""
 
-    def __init__(self, view: View, vector: Scores, terms: tuple[str, ...]) -> None:
+    def __init__(self, view: View, query: IndexQuery) -> None:
         base, tail = view.base, view.tail
-        matches = tail.lexical.matches(terms, tail.alive)
-        self.query: WeightedTerms = weigh(
-            terms, base.lexical.chunks, base.lexical.frequencies(terms), tail.live, matches.frequencies
+        legs = (query.words, query.concepts)
+        self._terms = distinct_terms(legs)
+        matches = tail.lexical.matches(self._terms, tail.alive)
+        statistics = Statistics(
+            base.lexical.chunks, base.lexical.frequencies(self._terms), tail.live, matches.frequencies
         )
         average_length = base.lexical.average_length or tail.average_length
+        weighted = [weigh(leg, self._terms, statistics) for leg in legs]
+        self.lexical_legs = [_Leg(leg, tail.lexical.scores(matches, leg, average_length)) for leg in weighted]
         self._view = view
-        self._vector = vector
-        self._tail_dense = tail.dense.scores(vector)
-        self._tail_lexical = tail.lexical.scores(matches, self.query, average_length)
+        self._vector = query.vector
+        self._only = query.only
+        self._tail_dense = tail.dense.scores(query.vector)
+        self._in_base, self._in_tail = view.rows_found_by(query.only)
+
+    @property
+    def chunks(self) -> int:
+        """How many live ones the filter lets through."""
+        if self._in_base is None:
+            return self._view.live
+        return int(np.count_nonzero(self._in_base) + np.count_nonzero(self._in_tail))
 
     def hits(self, limit: int) -> tuple[Hit, ...]:
         rows = self._tail_rows(limit)
         ids = self._view.tail.ids[rows].tolist()
         tail_dense: Scored = dict(zip(ids, self._tail_dense[rows].tolist(), strict=True))
-        tail_lexical: Scored = dict(zip(ids, self._tail_lexical[rows].tolist(), strict=True))
-        if limit >= self._view.live:
-            dense, lexical, matched_all = Scored(), Scored(), False
+        in_tail = [Scored(zip(ids, leg.tail[rows].tolist(), strict=True)) for leg in self.lexical_legs]
+        if limit >= self.chunks:
+            dense, found = Scored(), [(Scored(), False) for _ in self.lexical_legs]
             chosen = {*self._live_base(), *ids}
         else:
-            dense, _ = self._live_top(self._search_dense, limit)
-            lexical, matched_all = self._live_top(self._search_lexical, limit)
-            found = {chunk_id: score for chunk_id, score in tail_lexical.items() if score > 0.0}
-            chosen = {*_best(dense | tail_dense, limit), *_best(lexical | found, limit)}
+            dense = self._dense_top(limit)
+            found = [self._live_top(partial(self._search_lexical, leg.asked), limit) for leg in self.lexical_legs]
+            chosen = {*_best(dense | tail_dense, limit)}
+            for (scored, _), tail in zip(found, in_tail, strict=True):
+                chosen |= {*_best(scored | {i: score for i, score in tail.items() if score > 0.0}, limit)}
         in_base = chosen - tail_dense.keys()
         dense |= tail_dense | self._base_dense(in_base - dense.keys())
-        if not matched_all:
-            lexical |= self._view.base.lexical.scores_of(self.query, [*(in_base - lexical.keys())])
-        lexical |= tail_lexical
-        most = self.query.most or 1.0
+        lexical, bilingual = (
+            self._completed(leg.asked, scored, whole, in_base) | tail
+            for leg, (scored, whole), tail in zip(self.lexical_legs, found, in_tail, strict=True)
+        )
+        most, bilingual_most = (leg.asked.most or 1.0 for leg in self.lexical_legs)
         # Rounding can put a cosine just above 1; BM25 stays below `most` by far more than that.
-        return tuple([Hit(i, min(1.0, max(0.0, dense[i])), lexical.get(i, 0.0) / most) for i in chosen])
+        return tuple(
+            [
+                Hit(i, min(1.0, max(0.0, dense[i])), lexical.get(i, 0.0) / most, bilingual.get(i, 0.0) / bilingual_most)
+                for i in chosen
+            ]
+        )
+
+    def _completed(self, leg: WeightedLeg, scored: Scored, whole: bool, in_base: set[int]) -> Scored:
+        """`scored` with all that other legs have found; `whole` says that nothing else in the base has a score."""
+        return (
+            scored
+            if whole
+            else scored | self._view.base.lexical.scores_of(self._terms, leg, [*(in_base - scored.keys())])
+        )
 
     def _tail_rows(self, limit: int) -> Ids:
-        """Live rows of the tail that are among its best `limit` of either leg."""
-        live = np.flatnonzero(self._view.tail.alive)
+        """Rows of the tail, live and let through, that are among its best `limit` of any leg."""
+        live = np.flatnonzero(self._in_tail)
         if len(live) <= limit:
             return live
-        legs = (self._tail_dense[live], self._tail_lexical[live])
-        best: Ids = np.unique(np.concatenate([np.argpartition(-leg, limit - 1)[:limit] for leg in legs]))
+        legs: list[Scores | Reals] = [self._tail_dense[live], *(leg.tail[live] for leg in self.lexical_legs)]
+        best: Ids = np.unique(np.concatenate([np.argpartition(leg, -limit)[-limit:] for leg in legs]))
         return live[best]
 
     def _live_base(self) -> list[int]:
-        tombstones = self._view.tombstones
-        return [chunk_id for chunk_id in self._view.base.dense.ids.tolist() if chunk_id not in tombstones]
+        tombstones, ids = self._view.tombstones, self._view.base.dense.ids
+        if self._in_base is not None:
+            among: list[int] = ids[self._in_base].tolist()
+            return among
+        return [chunk_id for chunk_id in ids.tolist() if chunk_id not in tombstones]
+
+    def _dense_top(self, limit: int) -> Scored:
+        """A filter leaves so little, as a rule, that telling FAISS the rows pays, unlike for tombstones alone."""
+        if self._in_base is None:
+            return self._live_top(self._search_dense, limit)[0]
+        ids, scores = self._view.base.dense.search_among(self._vector, limit, self._in_base)
+        return dict(zip(ids.tolist(), scores.tolist(), strict=True))
 
     def _live_top(self, search: BaseSearch, limit: int) -> tuple[Scored, bool]:
         """The best `limit` live chunks of a leg of the base, and whether they are all it has.
@@ -128,8 +185,8 @@ class _Search:
     def _search_dense(self, k: int) -> tuple[Ids, Scores]:
         return self._view.base.dense.search(self._vector, k)
 
-    def _search_lexical(self, k: int) -> tuple[Ids, Reals]:
-        return self._view.base.lexical.search(self.query, k)
+    def _search_lexical(self, leg: WeightedLeg, k: int) -> tuple[Ids, Reals]:
+        return self._view.base.lexical.search(self._terms, leg, k, self._only)
 
     def _base_dense(self, chunk_ids: set[int]) -> Scored:
         ids = np.array([*chunk_ids], dtype=np.int64)

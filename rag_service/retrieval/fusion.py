@@ -1,8 +1,8 @@
-"""How the two legs become one score. Pure.
+"""How the legs become one score. Pure.
 
-Both legs are absolute: the dense score is a cosine, the lexical score is BM25 divided by the most the query could
-score. So a leg that found nothing of meaning says so by itself (a Chinese question over English text scores near 0
-on the lexical leg, for every passage), and neither can outvote the other by rank, whatever the language pair.
+All legs are absolute: the dense score is a cosine, a lexical one is BM25 divided by the most the query could score.
+So a leg that found nothing of meaning says so by itself (a Chinese question over English text scores near 0 on the
+lexical leg, for every passage), and none can outvote another by rank, whatever the language pair.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from collections.abc import Iterable
 
 from rag_service.types import Hit, Scores
 
-# R@1 on XQuAD questions over ZH (3,344 passages) and EN (5,774), zh→ZH / en→EN / zh→EN / en→ZH; bench/retrieval.py
-# reproduces the middle column through the REST API.
-#   0.5   .890 .910 .485 .515
-#   0.6   .902 .914 .489 .509   chosen: every direction is near its best
-#   0.7   .916 .925 .493 .442
-#   0.8   .921 .910 .503 .271
-LEXICAL_WEIGHT = 0.6
+LEXICAL_WEIGHT = 0.5
 
 
 def fuse(hit: Hit) -> Scores:
-    """A weighted mean in [0, 1], monotone in both legs."""
-    return Scores(hit.dense, hit.lexical, (1 - LEXICAL_WEIGHT) * hit.dense + LEXICAL_WEIGHT * hit.lexical)
+    """In [0, 1], monotone in every leg: the cosine, and what either lexical leg has found.
+
+    The two lexical legs are joined as independent evidence is, `a + b - ab`: in the question's own language both speak,
+    in the other one only the bilingual leg does.
+    """
+    said = hit.lexical + hit.bilingual - hit.lexical * hit.bilingual
+    fused = (1 - LEXICAL_WEIGHT) * hit.dense + LEXICAL_WEIGHT * said
+    return Scores(hit.dense, hit.lexical, fused, bilingual=hit.bilingual)
 
 
 def ranked(hits: Iterable[Hit]) -> list[tuple[int, Scores]]:

@@ -9,23 +9,30 @@ import re
 from collections.abc import Sequence
 
 from rag_service.text.characters import CJK_RUN
+from rag_service.text.questions import EMPTY_STEMS, matter_of
 from rag_service.text.sentence_ends import may_end_a_sentence, sentences
-from rag_service.text.terms import TERMS_VERSION, fold, lexical_terms, simplified
+from rag_service.text.terms import TERMS_VERSION, fold, index_terms, lexical_terms, simplified, stem
 from rag_service.types import Language
 
 __all__ = [
+    "EMPTY_STEMS",
     "TERMS_VERSION",
     "fold",
     "in_context",
+    "in_document",
+    "index_terms",
     "language_of",
     "lexical_terms",
+    "matter_of",
     "may_end_a_sentence",
     "sentences",
     "simplified",
+    "stem",
     "storable",
 ]
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,5}$")
 _LATIN_WORD = re.compile(r"[A-Za-z]+")
 
 
@@ -42,6 +49,15 @@ def in_context(headings: Sequence[str], text: str) -> str:
     opening = text[: sum(len(heading) + 16 for heading in headings)]
     missing = [heading for heading in headings if heading not in opening]
     return "\n".join([*missing, text])
+
+
+def in_document(title: str, headings: Sequence[str], text: str) -> str:
+    """`text` as it is indexed by words: also under its document's title, a file name without its suffix.
+
+    Of a long document few passages say whom it is about. (Embedded it is without: that would embed all of it anew when
+    a file is renamed.)
+    """
+    return in_context((_SUFFIX.sub("", title), *headings), text)
 
 
 def language_of(text: str) -> Language:

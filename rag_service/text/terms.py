@@ -1,22 +1,32 @@
-"""Folding for comparison, and the terms the lexical leg of the index is made of."""
+"""Folding for comparison, and the terms the lexical legs of the index are made of."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from functools import cache
+from functools import cache, lru_cache
+from threading import Lock
 
 import opencc
+import Stemmer
 
-from rag_service.text.characters import CJK_CHARACTER, SCRIPT_RUN
+from rag_service.text.characters import CJK_CHARACTER, CJK_RUN, HAN, KANA
 
-TERMS_VERSION = 2
-"""Goes up whenever `lexical_terms` cuts or folds any text differently: index files made by another version are rebuilt.
+TERMS_VERSION = 3
+"""Goes up whenever `index_terms` cuts or folds any text differently: index files made by another version are rebuilt.
 
-1: width and case folded. 2: traditional and simplified characters too.
+1: width and case folded. 2: traditional and simplified characters too. 3: English by its stems, identifiers whole,
+Han characters also one by one.
 """
 
-_WORD_RUN = re.compile(r"[^\W_]+")
+_WORD = re.compile(r"[^\W_]+")
+_PART = f"[^\\W_{HAN}{KANA}]+"
+# Words of one script, with what codes, standards, addresses and versions are written with between their parts.
+_RUN = re.compile(f"{_PART}(?:[-_./@:+#\\\\]{_PART})*|[{HAN}{KANA}]+")
+_SEPARATORS = re.compile(r"[-_./@:+#\\]")
+_LETTER, _CODE = re.compile(r"[a-z]"), re.compile(r"[\d@_]|^[a-z]{1,3}/[a-z]$")
+_LONGEST_IDENTIFIER = 64
+_STEMS_REMEMBERED = 1 << 16
 
 
 def fold(text: str) -> str:
@@ -34,22 +44,27 @@ def simplified(text: str) -> str:
 
 
 def lexical_terms(text: str) -> list[str]:
-    """The terms the lexical leg indexes and asks for, in text order, repeats kept.
+    """The terms that a question is asked by, in text order, repeats kept.
 
     Runs of Han or kana become overlapping character bigrams (a lone character stays itself): they retrieve as well as
-    dictionary words (shared measurements: R@1 .928 against .922) and need no dictionary. Everything else is words.
+    dictionary words (shared measurements: R@1 .928 against .922) and need no dictionary. Everything else is words, the
+    English ones by their stems, and after the words of an identifier (`GB/T`, `X-200`) the identifier as a whole.
     """
-    terms: list[str] = []
-    for run in _WORD_RUN.findall(fold(text)):
-        if run.isascii():
-            terms.append(_stem(run))
-            continue
-        for part in SCRIPT_RUN.findall(run):
-            if len(part) > 1 and CJK_CHARACTER.match(part):
-                terms += [part[at : at + 2] for at in range(len(part) - 1)]
-            else:
-                terms.append(part)
-    return terms
+    return _cut(fold(text))
+
+
+def index_terms(text: str) -> list[str]:
+    """The terms a text is found by: its lexical terms, and every Han character of a longer run by itself.
+
+    By a character alone a translation is found that is one (ball: 球); questions do not ask by them otherwise.
+    """
+    folded = fold(text)
+    return _cut(folded) + [character for run in CJK_RUN.findall(folded) if len(run) > 1 for character in run]
+
+
+def stem(word: str) -> str:
+    """Of an English word, folded, by Porter's second stemmer (snowballstem.org); of anything else the word itself."""
+    return _stem(word) if word.isascii() and word.isalpha() else word
 
 
 # What OpenCC's standard leaves alone: forms that only Taiwan or Hong Kong writes, and two it keeps for proper names.
@@ -69,14 +84,45 @@ def _to_simplified() -> dict[int, str]:
     return {ord(old): pairs.get(new, new) for old, new in pairs.items()}
 
 
+def _cut(folded: str) -> list[str]:
+    terms: list[str] = []
+    for run in _RUN.findall(folded):
+        # Most runs are a word.
+        if run.isascii() and run.isalpha():
+            terms.append(_stem(run))
+        else:
+            terms += _terms(run)
+    return terms
+
+
+def _terms(run: str) -> list[str]:
+    if CJK_CHARACTER.match(run):
+        return [run[at : at + 2] for at in range(len(run) - 1)] if len(run) > 1 else [run]
+    words = _WORD.findall(run)
+    terms = [stem(word) for word in words]
+    return terms + _identifier(run) if len(words) > 1 else terms
+
+
+def _identifier(run: str) -> list[str]:
+    """A code, standard, e-mail address, version or date as one term: they are asked for whole.
+
+    Separators go where there are letters (`X-200`, `x200` and `X_200` are one); between digits alone they are the
+    number's own (7714-2015, 3.5).
+    """
+    if len(run) > _LONGEST_IDENTIFIER or not run.isascii():
+        return []
+    if not _LETTER.search(run):
+        return [run]
+    return [_SEPARATORS.sub("", run)] if _CODE.search(run) else []
+
+
+_stemmer = Stemmer.Stemmer("english", 0)
+_one_at_a_time = Lock()
+
+
+@lru_cache(_STEMS_REMEMBERED)
 def _stem(word: str) -> str:
-    """Harman's S-stemmer (1991, "How effective is suffixing?"): plural and singular meet, nothing else is touched."""
-    if len(word) < 4 or not word.isascii() or not word.endswith("s"):
-        return word
-    if word.endswith("ies") and word[-4] not in "ea":
-        return word[:-3] + "y"
-    if word.endswith("es") and word[-3] not in "aeo":
-        return word[:-1]
-    if word[-2] not in "us":
-        return word[:-1]
-    return word
+    # Snowball's stemmers are for one thread at a time.
+    with _one_at_a_time:
+        stemmed: str = _stemmer.stemWord(word)
+    return stemmed
