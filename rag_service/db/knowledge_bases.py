@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, bindparam, delete, func, insert, select, union, update
 from sqlalchemy.exc import IntegrityError
 
+from rag_service.db import reembedding_jobs
 from rag_service.db.pages import Page, page
 from rag_service.db.sessions import Database, new_id
 from rag_service.db.tables import chunks, documents, job_items, jobs, knowledge_bases, now
@@ -22,18 +23,22 @@ _MINE = select(knowledge_bases.c.id).where(
 
 
 class KnowledgeBases:
+    """`embedder` is that of a new knowledge base for which none is named."""
+
     def __init__(self, database: Database, embedder: str) -> None:
         self._database = database
         self._embedder = embedder
         self._tenant_of: dict[str, str] = {}
 
-    def create(self, tenant: str, name: str, description: str = "") -> KnowledgeBase:
+    def create(self, tenant: str, name: str, description: str = "", embedder: str | None = None) -> KnowledgeBase:
         """Raises NameTaken."""
         knowledge_base_id = new_id()
         row = {"id": knowledge_base_id, "tenant": tenant, "name": name, "description": description, "revision": 0}
         try:
             with self._database.write() as connection:
-                connection.execute(insert(knowledge_bases).values(**row, embedder=self._embedder, created_at=now()))
+                connection.execute(
+                    insert(knowledge_bases).values(**row, embedder=embedder or self._embedder, created_at=now())
+                )
                 return _one(connection, tenant, knowledge_base_id)
         except IntegrityError as error:
             raise NameTaken(f"a knowledge base named {name!r} exists", name=name) from error
@@ -81,6 +86,7 @@ class KnowledgeBases:
             # First what a publication takes first: else the two could wait for each other.
             items = select(job_items.c.id).join(jobs).where(jobs.c.knowledge_base_id == knowledge_base_id)
             connection.execute(items.order_by(job_items.c.id).with_for_update(of=job_items))
+            reembedding_jobs.lock_all(connection, knowledge_base_id)
             live = select(documents.c.sha256).where(documents.c.knowledge_base_id == knowledge_base_id)
             pending = select(job_items.c.sha256).where(job_items.c.knowledge_base_id == knowledge_base_id)
             hashes = connection.scalars(union(live, pending)).all()
@@ -135,7 +141,7 @@ def _rows(tenant: str) -> Select[Any]:
         .scalar_subquery()
     )
     return select(
-        kb.id, kb.name, kb.description, kb.revision, kb.created_at,
+        kb.id, kb.name, kb.description, kb.revision, kb.embedder, kb.created_at,
         live_documents.label("documents"), live_chunks.label("chunks"),
     ).where(kb.tenant == tenant)  # fmt: skip
 

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, func, insert, select, update
 
 from rag_service import failpoints
+from rag_service.db import generations
 from rag_service.db.batches import batches
 from rag_service.db.jobs import Claim, finish_item
 from rag_service.db.knowledge_bases import raise_revision
 from rag_service.db.sessions import Database
-from rag_service.db.tables import chunks, document_versions, documents, now, vectors
-from rag_service.errors import ContentTaken, InvalidInput, Overloaded, StorageFull
+from rag_service.db.tables import chunks, document_versions, documents, knowledge_bases, now, vectors
+from rag_service.errors import ContentTaken, EmbedderChanged, InvalidInput, NotFound, Overloaded, StorageFull
 from rag_service.ports import Vectors
 from rag_service.types import ChunkDraft, ParsedDocument
 
@@ -27,21 +28,29 @@ _HALF = np.dtype("<f2")
 class Publisher:
     """`collect` is told the SHA-256 of bytes that a new version has superseded."""
 
-    def __init__(self, database: Database, embedder: str, collect: Callable[[str], None] | None = None) -> None:
+    def __init__(self, database: Database, collect: Callable[[str], None] | None = None) -> None:
         self._database = database
-        self._embedder = embedder
         self._collect = collect
 
-    def known_vectors(self, text_sha256s: Collection[str]) -> dict[str, Halves]:
+    def embedder_of(self, knowledge_base_id: str) -> str:
+        """The one that is to embed its documents. Raises NotFound."""
+        with self._database.glance() as connection:
+            mine = select(knowledge_bases.c.embedder).where(knowledge_bases.c.id == knowledge_base_id)
+            embedder = connection.scalar(mine)
+        if embedder is None:
+            raise NotFound("the knowledge base is gone", knowledge_base_id=knowledge_base_id)
+        return str(embedder)
+
+    def known_vectors(self, text_sha256s: Collection[str], embedder: str) -> dict[str, Halves]:
         """float16 [dimensions] of every text among these that this embedder has embedded before and SQL still has."""
         found: dict[str, Halves] = {}
         with self._database.read() as connection:
             for some in batches(set(text_sha256s)):
                 # One chunk of a text is enough, however many thousand documents have it.
-                last = select(func.max(vectors.c.chunk_id)).where(vectors.c.text_sha256.in_(some))
+                known = (vectors.c.text_sha256.in_(some), vectors.c.embedder == embedder)
+                last = select(func.max(vectors.c.chunk_id)).where(*known).group_by(vectors.c.text_sha256)
                 query = select(vectors.c.text_sha256, vectors.c.vector).where(
-                    vectors.c.chunk_id.in_(last.group_by(vectors.c.text_sha256)),
-                    vectors.c.embedder == self._embedder,
+                    vectors.c.chunk_id.in_(last), vectors.c.embedder == embedder
                 )
                 found |= {row.text_sha256: np.frombuffer(row.vector, _HALF) for row in connection.execute(query)}
         return found
@@ -52,13 +61,15 @@ class Publisher:
         parsed: ParsedDocument,
         drafts: Sequence[ChunkDraft],
         embedded: Vectors | Halves,
+        embedder: str,
         text_sha256s: Sequence[str] | None = None,
     ) -> int:
         """`embedded` is float32 or float16 [len(drafts), dimensions], `text_sha256s` are of what was embedded.
 
         All or nothing: version, chunks, vectors, the older version retired, document and item `ready`, revision + 1.
-        Returns that revision. Raises LeaseLost when the claim no longer holds, and ContentTaken when another document
-        has got these bytes meanwhile; then nothing changed.
+        Returns that revision. Raises LeaseLost when the claim no longer holds, ContentTaken when another document has
+        got these bytes meanwhile, EmbedderChanged when it is another's vectors that answer by now, WrongDimensions;
+        then nothing changed.
         """
         hashes = [None] * len(drafts) if text_sha256s is None else text_sha256s
         if not len(drafts) == len(embedded) == len(hashes):
@@ -67,13 +78,15 @@ class Publisher:
             finish_item(connection, claim, "ready")
             revision = raise_revision(connection, claim.knowledge_base_id)
             _demand_untaken(connection, claim)
+            _demand_answering(connection, claim, embedder)
             version = _next_version(connection, claim.document_id)
             if version > 1:
                 _retire_older(connection, claim.document_id, revision)
             version_id = _insert_version(connection, claim, parsed, version)
             if drafts:
+                generations.demand(connection, claim.knowledge_base_id, embedder, embedded.shape[1], answers=True)
                 ids = _insert_chunks(connection, claim, version_id, revision, drafts)
-                _insert_vectors(connection, ids, embedded, hashes, self._embedder)
+                _insert_vectors(connection, ids, embedded, hashes, embedder)
             superseded = _set_document(connection, claim, parsed, drafts, version)
             failpoints.reach("publish.written")
         failpoints.reach("publish.committed")
@@ -96,6 +109,17 @@ def _demand_untaken(connection: Connection, claim: Claim) -> None:
     taken = connection.scalar(others)
     if taken is not None:
         raise ContentTaken("another document of the knowledge base has these bytes", document_id=taken)
+
+
+def _demand_answering(connection: Connection, claim: Claim, embedder: str) -> None:
+    answering = connection.scalar(
+        select(knowledge_bases.c.embedder).where(knowledge_bases.c.id == claim.knowledge_base_id)
+    )
+    if answering != embedder:
+        raise EmbedderChanged(
+            f"embedded by {embedder}, while {answering} is the knowledge base's embedder by now",
+            embedder=embedder, answering=answering,
+        )  # fmt: skip
 
 
 def _set_document(
