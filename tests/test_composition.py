@@ -111,6 +111,6 @@ def test_every_refusal_has_one_sentence_in_each_language(reason: str, language: 
 
 
 def test_what_is_far_below_the_floor_is_about_something_else() -> None:
-    assert reason_for(None, 0.3) == "no_evidence"
+    assert reason_for(0.0, 0.3) == "no_evidence"
     assert reason_for(0.1, 0.3) == "no_evidence"
     assert reason_for(0.2, 0.3) == "insufficient"

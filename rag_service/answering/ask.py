@@ -35,6 +35,7 @@ from rag_service.errors import (
 )
 from rag_service.ports import Delivery, Embedder, Generation, Generator, PassageStore
 from rag_service.retrieval.retriever import Retriever
+from rag_service.retrieval.rewriting import Rewritten
 from rag_service.text import language_of
 from rag_service.types import (
     Answer,
@@ -148,7 +149,7 @@ class Asker:
         clock.lap("retrieve")
         language = question.language or language_of(question.query)
         plan, sampling = None, None
-        if self._generator is not None and not refusal.hopeless(found.best_score, found.floor):
+        if self._generator is not None and not refusal.hopeless(found.evidence_score, found.floor):
             plan = self._prompts.plan(question, retrieval.passages, history, language)
             sampling = self._prompts.sampling(question.wishes)
             clock.lap("pack")
@@ -256,11 +257,11 @@ class Asker:
 
     def _retrieved(self, begun: Begun, rewritten: str | None) -> Retrieval:
         question, history = begun.question, begun.history
-        query = self._rewriter.accepted(rewritten, question.query, history) if rewritten is not None else None
+        written = self._rewriter.accepted(rewritten, question.query, history) if rewritten is not None else None
+        asked = Rewritten(written, {}) if written else self._rewriter.by_rules(question.query, history)
         return self._retriever.retrieve(
-            question.tenant, question.knowledge_base_ids, query or self._rewriter.by_rules(question.query, history),
-            PASSAGES, PassageFilter(),
-        )  # fmt: skip
+            question.tenant, question.knowledge_base_ids, asked.text, PASSAGES, PassageFilter(), asked.context
+        )
 
     def _history(self, question: Question) -> tuple[Turn, ...]:
         """The newest exchanges, marks stripped."""
@@ -298,6 +299,7 @@ class Asker:
             history=tuple(turn.id for turn in prepared.history),
             given=() if question.history is None else prepared.history,
             asked_language=question.language, base_revision=prepared.retrieval.base_revision,
+            retrieval_context=prepared.retrieval.context,
         )  # fmt: skip
         return self._answers.record(
             question.tenant, answer, question.knowledge_base_ids, prepared.retrieval.passages, provenance

@@ -23,12 +23,12 @@ def is_refusal(text: str) -> bool:
     return text.strip() in _SENTENCES.values()
 
 
-def reason_for(best_score: float | None, floor: float) -> RefusalReason:
-    """`best_score` None: nothing was retrieved."""
-    return "no_evidence" if hopeless(best_score, floor) else "insufficient"
+def reason_for(evidence_score: float, floor: float) -> RefusalReason:
+    """Of a question whose evidence stays below its floor."""
+    return "no_evidence" if hopeless(evidence_score, floor) else "insufficient"
 
 
-def hopeless(best_score: float | None, floor: float) -> bool:
+def hopeless(evidence_score: float, floor: float) -> bool:
     """Below half the floor, what was found is about something else: no model is asked. Above, a model that reads the
     passages can tell better than a score whether they answer, and what it says is checked."""
-    return best_score is None or best_score < floor / 2
+    return evidence_score < floor / 2

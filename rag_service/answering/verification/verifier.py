@@ -20,7 +20,7 @@ from rag_service.answering.verification.disagreement import faults
 from rag_service.answering.verification.reading import MOST_CHARACTERS, ReadPassage, plain, read_passage, runs, texts_of
 from rag_service.answering.verification.scope import MOST_SENTENCES, Scope, quoted, scope_of
 from rag_service.answering.verification.tokens import MOST_TOKENS, Reading, read
-from rag_service.ports import Embedder, Entailment, Vectors
+from rag_service.ports import Entailment, TextEmbedder, Vectors
 from rag_service.text import language_of
 from rag_service.types import Language, Passage, Verdict
 
@@ -59,7 +59,7 @@ class Read:
 
 
 class Verifier:
-    def __init__(self, embedder: Embedder, entailment: Entailment | None = None) -> None:
+    def __init__(self, embedder: TextEmbedder, entailment: Entailment | None = None) -> None:
         self._embedder = embedder
         self._entailment = entailment
 
