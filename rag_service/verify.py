@@ -6,11 +6,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 
 from rag_service.bootstrap import Storage
+from rag_service.db.generations import BYTES_A_NUMBER
 from rag_service.db.items import is_open
-from rag_service.db.tables import chunks, document_versions, documents, job_items, jobs, vectors
+from rag_service.db.tables import (
+    chunks,
+    document_versions,
+    documents,
+    generations,
+    job_items,
+    jobs,
+    knowledge_bases,
+    reembeddings,
+    vectors,
+)
 from rag_service.errors import BlobMissing, IndexDamaged
 from rag_service.index import segments
 
@@ -33,12 +44,18 @@ def differences(storage: Storage, deep: bool) -> Iterator[Difference]:
         yield from _index(storage, knowledge_base_id, deep)
     if deep:
         yield from _texts(storage)
+        yield from _vectors(storage)
 
 
 def _sql(storage: Storage) -> Iterator[Difference]:
     live = chunks.c.retired_revision.is_(None)
     with storage.database.read() as connection:
-        bare = select(chunks.c.id).outerjoin(vectors, vectors.c.chunk_id == chunks.c.id)
+        answers = (vectors.c.chunk_id == chunks.c.id) & (vectors.c.embedder == knowledge_bases.c.embedder)
+        bare = (
+            select(chunks.c.id)
+            .join(knowledge_bases, knowledge_bases.c.id == chunks.c.knowledge_base_id)
+            .outerjoin(vectors, answers)
+        )
         for chunk_id in connection.scalars(bare.where(live, vectors.c.chunk_id.is_(None))):
             yield Difference("sql", f"chunk {chunk_id} is live and has no vector")
         of_deleted = (
@@ -76,7 +93,11 @@ def _jobs(storage: Storage) -> Iterator[Difference]:
         for document_id in connection.scalars(several.having(func.count() > 1)):
             yield Difference("sql", f"document {document_id} is worked on twice")
         open_items = select(job_items.c.id).where(job_items.c.job_id == jobs.c.id, is_open()).exists()
-        for job_id in connection.scalars(select(jobs.c.id).where(jobs.c.finished_at.is_(None) != open_items)):
+        changing = select(reembeddings.c.job_id).where(
+            reembeddings.c.job_id == jobs.c.id, reembeddings.c.state.in_(("queued", "processing"))
+        )
+        at_work = or_(open_items, changing.exists())
+        for job_id in connection.scalars(select(jobs.c.id).where(jobs.c.finished_at.is_(None) != at_work)):
             yield Difference("sql", f"job {job_id} is finished and has open items, or the other way round")
 
 
@@ -146,6 +167,8 @@ def _index(storage: Storage, knowledge_base_id: str, deep: bool) -> Iterator[Dif
                 yield Difference("index", f"chunk {row.chunk_id} is live and in neither base nor tail")
             elif deep and not np.array_equal(base.dense.vector(row.chunk_id), row.vector):
                 yield Difference("index", f"chunk {row.chunk_id} has another vector in the index than in SQL")
+            elif deep and base.attributes_of(row.chunk_id) != row.attributes:
+                yield Difference("index", f"chunk {row.chunk_id} is to filters in the index what it is not in SQL")
         for chunk_id in sorted(in_base & tail):
             yield Difference("index", f"chunk {chunk_id} is in the base and came after it")
         for chunk_id in sorted(in_base - seen - retired):
@@ -164,3 +187,25 @@ def _texts(storage: Storage) -> Iterator[Difference]:
                 loaded, text = row.version_id, connection.scalar(whole) or ""
             if text[row.char_start : row.char_end] != row.text:
                 yield Difference("sql", f"chunk {row.id} is not what its document says at its offsets")
+
+
+def _vectors(storage: Storage) -> Iterator[Difference]:
+    """Every vector is of a generation, has its length, and is one that can be compared."""
+    of_generation = (generations.c.knowledge_base_id == chunks.c.knowledge_base_id) & (
+        generations.c.embedder == vectors.c.embedder
+    )
+    query = (
+        select(vectors.c.chunk_id, vectors.c.embedder, vectors.c.vector, generations.c.dimensions)
+        .join(chunks, chunks.c.id == vectors.c.chunk_id)
+        .outerjoin(generations, of_generation)
+        .execution_options(yield_per=1_000)
+    )
+    with storage.database.read() as connection:
+        for row in connection.execute(query):
+            where = f"chunk {row.chunk_id} has a vector of {row.embedder}"
+            if row.dimensions is None:
+                yield Difference("sql", f"{where}, of which there is no generation")
+            elif len(row.vector) != BYTES_A_NUMBER * row.dimensions:
+                yield Difference("sql", f"{where} that has not its {row.dimensions} dimensions")
+            elif not np.isfinite(np.frombuffer(row.vector, "<f2")).all():
+                yield Difference("sql", f"{where} with a NaN or infinity in it")

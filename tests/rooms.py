@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from rag_service import config
-from rag_service.bootstrap import EMBEDDER, Storage, open_storage
-from rag_service.db.documents import Upload
+from rag_service.bootstrap import Storage, open_storage
 from rag_service.db.jobs import Claim
 from rag_service.db.passages import SqlPassageStore
 from rag_service.db.publication import Publisher
+from rag_service.db.registration import Upload
 from rag_service.inference.use_multilingual import UseMultilingual
 from rag_service.ports import Vectors
 from rag_service.text import language_of
@@ -54,7 +54,9 @@ class Room:
     def publish(self, claim: Claim, *texts: str) -> int:
         """One chunk for each text."""
         parsed, drafts = made_of(texts or (f"text of {claim.document_id}",))
-        return self.publisher.publish(claim, parsed, drafts, vectors_of([draft.text for draft in drafts]))
+        return self.publisher.publish(
+            claim, parsed, drafts, vectors_of([draft.text for draft in drafts]), UseMultilingual.name
+        )
 
     def ready(self, *contents: str, kb: str | None = None, tenant: str = TENANT) -> list[str]:
         """Documents uploaded, claimed and published, each with one chunk that holds its content; their ids."""
@@ -93,7 +95,7 @@ def open_room(data: Path, database_url: str | None = None, name: str = "room") -
     def collect(sha256: str) -> None:
         storage.documents.collect(sha256, storage.blobs.remove)
 
-    yield Room(storage, Publisher(storage.database, EMBEDDER, collect), SqlPassageStore(storage.database), kb)
+    yield Room(storage, Publisher(storage.database, collect), SqlPassageStore(storage.database), kb)
     storage.close()
 
 

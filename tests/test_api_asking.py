@@ -100,8 +100,11 @@ def test_scores_are_shown_to_those_who_ask(client: TestClient, kb3: str) -> None
     assert all(passage["scores"] is None for passage in plain)
     assert [passage["id"] for passage in explained] == [passage["id"] for passage in plain]
     for passage in explained:
-        assert set(passage["scores"]) == {"dense", "lexical", "fused", "rerank"}
-        assert passage["scores"]["fused"] == passage["score"]
+        scores = passage["scores"]
+        assert set(scores) == {"dense", "lexical", "bilingual", "fused", "rerank"}
+        assert scores["rerank"] == passage["score"]
+        said = scores["lexical"] + scores["bilingual"] - scores["lexical"] * scores["bilingual"]
+        assert scores["fused"] == pytest.approx((scores["dense"] + said) / 2, abs=1e-3)
 
 
 def test_several_knowledge_bases_are_searched_as_one(client: TestClient, kb: str, kb3: str) -> None:

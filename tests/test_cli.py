@@ -26,7 +26,6 @@ from rag_service import config
 from rag_service.bootstrap import open_storage
 from rag_service.db.tables import chunks, vectors
 from rag_service.index.rebuild import Rebuilder
-from rag_service.inference.use_multilingual import UseMultilingual
 from rag_service.intake import Incoming
 from rag_service.verify import differences
 
@@ -73,7 +72,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> tuple[Path
     storage = open_storage(config.load(data=data))
     kb = storage.knowledge_bases.named("default", "手册").id
     feed = storage.feed
-    Rebuilder(storage.index_root, feed, feed, UseMultilingual.name, UseMultilingual.dimensions).rebuild(kb)
+    Rebuilder(storage.index_root, feed, feed).rebuild(kb)
     storage.close()
     return data, told(result)
 

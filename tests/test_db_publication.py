@@ -15,6 +15,7 @@ from sqlalchemy import event, func, select
 from rag_service.db.jobs import Claim
 from rag_service.db.tables import chunks, document_versions, vectors
 from rag_service.errors import InvalidInput, LeaseLost
+from rag_service.inference.use_multilingual import UseMultilingual
 
 
 class PowerCut(Exception):
@@ -155,7 +156,7 @@ def test_vectors_are_kept_to_float16_and_beside_their_own_text(room: Room) -> No
 def test_a_document_without_chunks_is_ready_and_empty(room: Room) -> None:
     _, [document_id] = room.upload("bytes")
     parsed, _ = made_of(["   "])
-    room.publisher.publish(room.claim_one(), parsed, [], vectors_of([]))
+    room.publisher.publish(room.claim_one(), parsed, [], vectors_of([]), UseMultilingual.name)
     document = room.storage.documents.get(TENANT, document_id)
     assert (document.state, document.chunks, document.language) == ("ready", 0, None)
     assert room.differences() == []
@@ -171,7 +172,7 @@ def test_one_vector_too_few_publishes_nothing(room: Room) -> None:
     room.upload("bytes")
     parsed, drafts = made_of(["a", "b"])
     with pytest.raises(InvalidInput, match="one vector a chunk"):
-        room.publisher.publish(room.claim_one(), parsed, drafts, vectors_of(["a"]))
+        room.publisher.publish(room.claim_one(), parsed, drafts, vectors_of(["a"]), UseMultilingual.name)
     assert room.revision() == 0
 
 

@@ -109,6 +109,10 @@ def index_file_damaged(room: Room) -> None:
     file.write_bytes(file.read_bytes()[:-1] + b"~")
 
 
+def uploaded_at_another_time(room: Room) -> None:
+    change(room, update(documents).values(created_at=documents.c.created_at - 1))
+
+
 def base_older_than_it_says(room: Room) -> None:
     change(room, update(index_segments).values(revision=1))
 
@@ -134,6 +138,7 @@ def base_older_than_it_says(room: Room) -> None:
         (blob_cut, "does not have its"),
         (blob_of_nobody, "belongs to no document"),
         (index_file_damaged, "does not have its recorded hash"),
+        (uploaded_at_another_time, "to filters in the index what it is not in SQL"),
         (base_older_than_it_says, "in the base and came after it"),
     ],
 )

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from anyio import CapacityLimiter
+from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, FastAPI
 from fastapi.responses import FileResponse
 from fastapi.security import HTTPBearer
@@ -22,6 +22,7 @@ from rag_service.api import (
     chat,
     conversations,
     documents,
+    eval_runs,
     feedback,
     health,
     jobs,
@@ -33,6 +34,7 @@ from rag_service.api import (
 )
 from rag_service.api.middleware import Admission, Authentication, BodyLimit, Identified
 from rag_service.bootstrap import Service
+from rag_service.evaluation.evaluations import Background, Evaluations
 
 DEFAULT_TENANT = "default"
 _WEB = Path(__file__).parent / "web"
@@ -48,6 +50,7 @@ def create_app(service: Service, *, auth: bool) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         threading.Thread(target=service.preload, name="preload", daemon=True).start()
         yield
+        await to_thread.run_sync(app.state.background.close)
 
     app = FastAPIOffline(
         title="Youju 有据", version=__version__, lifespan=lifespan, docs_url="/docs", redoc_url=None,
@@ -55,6 +58,7 @@ def create_app(service: Service, *, auth: bool) -> FastAPI:
     )  # fmt: skip
     app.state.service = service
     app.state.opened_at = time.monotonic()
+    app.state.background = Background(Evaluations(service), service.eval_runs)
     # More searches at once than cores only take turns at the interpreter (eight at once on two cores: a fifth fewer
     # requests a second); the others wait in order, and `Admission` bounds how many.
     app.state.searching = CapacityLimiter(len(os.sched_getaffinity(0)))
@@ -62,6 +66,7 @@ def create_app(service: Service, *, auth: bool) -> FastAPI:
     app.include_router(health.router)
     for module in (
         knowledge_bases, documents, sync, jobs, retrieval, answers, feedback, unanswered, conversations, chat,
+        eval_runs,
     ):  # fmt: skip
         app.include_router(module.router, dependencies=[Depends(_BEARER)])
     _add_page(app)

@@ -29,4 +29,6 @@ def _only(filters: Filters) -> PassageFilter:
         document_ids=None if filters.document_ids is None else frozenset(filters.document_ids),
         languages=None if filters.languages is None else frozenset(filters.languages),
         media_types=None if filters.media_types is None else frozenset(filters.media_types),
+        created_from=None if filters.created_from is None else filters.created_from.timestamp(),
+        created_before=None if filters.created_before is None else filters.created_before.timestamp(),
     )

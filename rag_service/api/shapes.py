@@ -7,7 +7,16 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from rag_service.api import problems
@@ -32,6 +41,18 @@ Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max
 Description = Annotated[str, StringConstraints(max_length=10_000), _Storable]
 # Long enough for any id, and a bound on what reaches a query.
 Id = Annotated[str, StringConstraints(min_length=1, max_length=64), _Storable]
+MediaType = Annotated[str, StringConstraints(max_length=200), _Storable]
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+
+def _rfc_3339(value: object) -> object:
+    # Left to itself pydantic takes seconds since the epoch, days and clocks without a zone too.
+    if not isinstance(value, str) or not _RFC_3339.fullmatch(value):
+        raise PydanticCustomError("moment", "must be a time with a zone as RFC 3339 has it: 2026-11-26T09:30:00Z")
+    return value
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_rfc_3339)]
 
 
 class Request(BaseModel):
@@ -71,9 +92,13 @@ def _document_status(problem: Problem) -> int:
     return 422 if status == 500 and problem.code != "internal" else status
 
 
+EmbedderName = Annotated[str, StringConstraints(min_length=1, max_length=200), _Storable]
+
+
 class NewKnowledgeBase(Request):
     name: Name
     description: Description = ""
+    embedder: EmbedderName | None = None
 
 
 class KnowledgeBaseChange(Request):
@@ -86,9 +111,18 @@ class KnowledgeBaseShape(Response):
     name: str
     description: str
     revision: int
+    embedder: str
     documents: int
     chunks: int
     created_at: datetime
+
+
+class NewEmbedder(Request):
+    embedder: EmbedderName
+
+
+class EmbedderChangeShape(BaseModel):
+    job_id: str
 
 
 class NewText(Request):
@@ -160,6 +194,8 @@ class JobItemShape(BaseModel):
 
 
 class JobShape(BaseModel):
+    """`done` of `total` documents, or chunks where the embedder is changed; `problem` is then why that failed."""
+
     id: str
     kind: str
     state: Literal["queued", "running", "succeeded", "partial", "failed", "cancelled"]
@@ -169,19 +205,31 @@ class JobShape(BaseModel):
     items: list[JobItemShape]
     created_at: datetime
     finished_at: datetime | None
+    problem: ProblemShape | None = None
 
 
 def job_shape(job: Job) -> JobShape:
     items = [
         JobItemShape(document_id=i.document_id, state=i.state, problem=problem_shape(i.problem)) for i in job.items
     ]
-    return JobShape(**{**_members(job), "items": items})
+    return JobShape(**{**_members(job), "items": items, "problem": problem_shape(job.problem)})
 
 
 class Filters(Request):
+    """`created_from` and `created_before` are about when a document was first uploaded; the first is within the range,
+    the second is not."""
+
     document_ids: list[Id] | None = Field(None, min_length=1, max_length=1_000)
     languages: list[Literal["zh", "en"]] | None = Field(None, min_length=1)
-    media_types: list[Annotated[str, StringConstraints(max_length=200), _Storable]] | None = Field(None, min_length=1)
+    media_types: list[MediaType] | None = Field(None, min_length=1, max_length=1_000)
+    created_from: Moment | None = None
+    created_before: Moment | None = None
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Filters:
+        if self.created_from and self.created_before and self.created_from >= self.created_before:
+            raise PydanticCustomError("range", "created_from must be before created_before")
+        return self
 
 
 class RetrievalRequest(Request):
@@ -195,6 +243,7 @@ class RetrievalRequest(Request):
 class ScoresShape(Response):
     dense: float
     lexical: float
+    bilingual: float
     fused: float
     rerank: float | None
 
