@@ -212,6 +212,8 @@ def test_openapi_describes_every_operation_and_no_more(client: TestClient) -> No
         "PATCH /v1/knowledge-bases/{kb}", "DELETE /v1/knowledge-bases/{kb}",
         "GET /v1/knowledge-bases/{kb}/documents", "POST /v1/knowledge-bases/{kb}/documents",
         "POST /v1/knowledge-bases/{kb}/texts", "POST /v1/knowledge-bases/{kb}/sync",
+        "POST /v1/knowledge-bases/{kb}/embedder",
+        "POST /v1/eval-runs", "GET /v1/eval-runs", "GET /v1/eval-runs/{run}", "GET /v1/eval-runs/{run}/compare",
         "GET /v1/documents/{document}", "DELETE /v1/documents/{document}", "GET /v1/documents/{document}/text",
         "GET /v1/documents/{document}/chunks", "GET /v1/documents/{document}/content",
         "PUT /v1/documents/{document}/content",

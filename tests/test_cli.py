@@ -244,14 +244,14 @@ def test_ask_refuses_what_the_documents_do_not_say(data: Path) -> None:
     assert (told(result)["outcome"], told(result)["citations"]) == ("refused", [])
 
 
-def test_search_shows_passages_with_both_scores(data: Path) -> None:
+def test_search_shows_passages_with_the_scores_of_every_leg(data: Path) -> None:
     table = youju("search", "warranty", "--kb", "手册", "--data", data)
     listed = youju("search", "warranty", "--kb", "手册", "--data", data, "--json", "--top-k", "1")
 
     assert (table.exit_code, listed.exit_code) == (0, 0)
     assert "warranty.md" in table.stdout
     assert [passage["filename"] for passage in told(listed)["passages"]] == ["warranty.md"]
-    assert set(told(listed)["passages"][0]["scores"]) == {"dense", "lexical", "fused", "rerank"}
+    assert set(told(listed)["passages"][0]["scores"]) == {"dense", "lexical", "bilingual", "fused", "rerank"}
 
 
 @pytest.mark.parametrize(
