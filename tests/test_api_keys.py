@@ -63,7 +63,9 @@ def red(guarded: FastAPI, running: Service) -> Household:
     job = upload(client, kb, {"secret.txt": SECRET.encode()}).json()["job_id"]
     answer = ask(client, kb, "What is the secret of the red tenant?")
     assert answer["outcome"] == "answered"
-    ids = {"kb": kb, "document": document, "job": job, "answer": answer["id"]}
+    asked = {"knowledge_base_ids": [kb], "questions": [{"id": "1", "text": "What is the secret?"}]}
+    run = client.post("/v1/eval-runs", json=asked).json()["id"]
+    ids = {"kb": kb, "document": document, "job": job, "answer": answer["id"], "run": run}
     return Household(client, ids | {"conversation": answer["conversation_id"]})
 
 
@@ -135,6 +137,7 @@ TAKING_IDS: dict[str, tuple[str, dict[str, Any] | None]] = {
     "POST /v1/knowledge-bases/{kb}/documents": ("kb", None),
     "POST /v1/knowledge-bases/{kb}/texts": ("kb", {"title": "t", "text": "planted"}),
     "POST /v1/knowledge-bases/{kb}/sync": ("kb", {"files": []}),
+    "POST /v1/knowledge-bases/{kb}/embedder": ("kb", {"embedder": "use-multilingual-onnx"}),
     "GET /v1/documents/{document}": ("document", None),
     "DELETE /v1/documents/{document}": ("document", None),
     "GET /v1/documents/{document}/text": ("document", None),
@@ -153,6 +156,12 @@ TAKING_IDS: dict[str, tuple[str, dict[str, Any] | None]] = {
     "GET /v1/conversations/{conversation}": ("conversation", None),
     "DELETE /v1/conversations/{conversation}": ("conversation", None),
     "GET /v1/conversations/{conversation}/messages": ("conversation", None),
+    "GET /v1/eval-runs/{run}": ("run", None),
+    "GET /v1/eval-runs/{run}/compare": ("run", None),
+    "POST /v1/eval-runs": (
+        "kb",
+        {"knowledge_base_ids": ["{kb}"], "questions": [{"id": "1", "text": "What is the secret?"}]},
+    ),
     "POST /v1/retrieve": ("kb", {"query": "secret", "knowledge_base_ids": ["{kb}"]}),
     "POST /v1/answers": ("kb", {"query": "secret", "knowledge_base_ids": ["{kb}"]}),
     "POST /v1/pack": ("kb", {"query": "secret", "knowledge_base_ids": ["{kb}"]}),
@@ -168,6 +177,8 @@ def call(client: TestClient, operation: str, name: str, value: str, body: dict[s
         k: [mine.get(v[0], v[0])] if isinstance(v, list) and v and isinstance(v[0], str) else mine.get(str(v), v)
         for k, v in body.items()
     }  # fmt: skip
+    if path.endswith("/compare"):
+        return client.get(path.replace("{run}", value), params={"to": value})
     if path.endswith("/documents") and method == "POST":
         return client.post(path.replace("{kb}", value), files={"files": ("a.txt", b"planted")})
     if method == "PUT" and path.endswith("/content"):
@@ -214,7 +225,8 @@ def test_the_operations_above_are_all_that_take_an_id(nobody: TestClient) -> Non
         for method in operations
         if "{" in path
     }
-    in_body = {f"POST /v1/{path}" for path in ("retrieve", "pack", "answers", "conversations", "chat/completions")}
+    in_body = {f"POST /v1/{path}" for path in ("retrieve", "pack", "answers", "conversations", "chat/completions",
+               "eval-runs")}  # fmt: skip
 
     assert set(TAKING_IDS) == in_path | in_body
 

@@ -60,7 +60,7 @@ def test_a_lone_character_that_the_dictionary_has_not_is_not_asked_for_and_the_w
 
 
 def test_a_name_that_the_dictionary_has_not_is_asked_for_as_it_is_written() -> None:
-    assert asked("龘靐研究齉龖龗") == [["research", "studi", "研究"], ["龘靐"], ["齉龖 龖龗"]]
+    assert asked("龘靐研究齉龖龗") == [["research", "studi", "研究"], ["龘靐"], ["齉龖"], ["龖龗"]]
     assert asked("龘命研究") == [["fate", "life"], ["research", "studi", "研究"], ["龘命"]]
 
 

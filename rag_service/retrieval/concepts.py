@@ -66,7 +66,7 @@ def _of_strange_words(words: Sequence[str]) -> Iterator[Concept]:
     for alone, characters in groupby(words, key=lambda word: len(word) == 1):
         strange = "".join(characters) if alone else ""
         if len(strange) > 1:
-            yield Concept((Way(tuple(lexical_terms(strange))),))
+            yield from (Concept((Way((pair,)),)) for pair in lexical_terms(strange))
 
 
 def _parts(run: str) -> Iterator[str]:
