@@ -2,8 +2,8 @@
 
 A sentence is worth what it says of the question (cosine, and coverage in its own language or translated), what it says
 together with its neighbours, what its passage is worth, and whether it has the kind of thing that is asked for. The
-weights were chosen on the XQuAD questions over ZH (3,344 passages) and EN (5,774) (2026-11-26), looking at all of them: on
-others expect a little less. The up to three sentences that `selection` takes hold the gold answer for
+weights were chosen on the XQuAD questions over ZH (3,344 passages) and EN (5,774) (2026-11-26), looking at all of
+them: on others expect a little less. The up to three sentences that `selection` takes hold the gold answer for
 92, 92, 77, 74 % of all questions (zh→ZH, en→EN, zh→EN, en→ZH; refusals left out of account); before there was a
 dictionary, neighbours and kinds, one of the best three did for 90, 93, 50, 53 %.
 """

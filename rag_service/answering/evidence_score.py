@@ -6,7 +6,8 @@ from the best ones of the other passages that were found. From the median of the
 stands out all the same.
 
 Measured on the XQuAD questions over ZH and EN (2026-11-26), asked with their gold passages and with these withheld,
-neighbours from the same article left; the floors chosen on half of the questions, the weight on all. AUROC zh→ZH, en→EN, zh→EN, en→ZH:
+neighbours from the same article left; the floors chosen on half of the questions, the weight on all. AUROC zh→ZH,
+en→EN, zh→EN, en→ZH:
 .917, .952, .797, .779; .899, .936, .769, .753 for the best sentence's score alone. Where nine of ten that can be
 answered are, 72, 87, 38, 41 % of the others are refused. Tried without gain: the margin to the next passage alone, the
 best cosine beside it, names heard across languages, whether the kind asked for is there, length of the question.

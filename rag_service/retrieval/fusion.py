@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from rag_service.types import Hit, Scores
 
 LEXICAL_WEIGHT = 0.5
-"""Chosen on the XQuAD questions over ZH and EN; the README has what each step brought. R@1 with the passages ranked again,
-zh→ZH / en→EN / zh→EN / en→ZH: .6 gives .927 .931 .764 .688, .55 .925 .933 .764 .688, .5 .921 .935 .762 .699."""
+"""Chosen on the XQuAD questions over ZH and EN; the README has what each step brought. R@1 with the passages ranked
+again, zh→ZH / en→EN / zh→EN / en→ZH: .6 gives .927 .931 .764 .688, .55 .925 .933 .764 .688, .5 .921 .935 .762 .699."""
 
 
 def fuse(hit: Hit) -> Scores:
