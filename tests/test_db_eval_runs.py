@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -101,11 +102,12 @@ def test_a_run_whose_process_is_gone_is_failed_by_name_when_anybody_looks(
 
 
 def test_a_renewed_run_is_not_lost(room: Room) -> None:
-    short, long = (EvalRuns(room.storage.database, lease_seconds=seconds) for seconds in (0.0, 60.0))
+    short, long = (EvalRuns(room.storage.database, lease_seconds=seconds) for seconds in (0.3, 60.0))
     made = short.create(TENANT, new())
     long.renew(made.id)
     assert long.get(TENANT, made.id).state == "queued"
     assert short.create(TENANT, new()).state == "queued"
+    time.sleep(0.4)
     assert [run.state for run in _all(long)] == ["failed", "queued"]
 
 
