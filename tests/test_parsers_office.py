@@ -488,6 +488,17 @@ def test_strict_office_documents_read_as_others() -> None:
 
 # --- DOCX
 
+
+@pytest.mark.parametrize(
+    ("outline", "expected"), [(0, ("heading", "# 总则")), (9, ("paragraph", "总则")), (-(2**31), ("paragraph", "总则"))]
+)
+def test_an_outline_level_that_is_none_makes_no_heading(outline: int, expected: tuple[str, str]) -> None:
+    document = docx.Document()
+    properties = document.add_paragraph("总则")._p.get_or_add_pPr()
+    properties.append(parse_xml(f'<w:outlineLvl {nsdecls("w")} w:val="{outline}"/>'))
+    assert blocks(parse(DOCX, saved(document))) == [expected]
+
+
 LEVEL = '<w:lvl w:ilvl="{n}"><w:start w:val="1"/><w:numFmt w:val="{style}"/>{more}<w:lvlText w:val="{text}"/></w:lvl>'
 
 

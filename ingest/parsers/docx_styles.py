@@ -89,7 +89,10 @@ def list_of(properties: opc.Element | None) -> tuple[str | None, int | None]:
 def outline_level(properties: opc.Element | None) -> int | None:
     """1–9 for a heading, 10 for what says that it is none, None for what says nothing."""
     outline = None if properties is None else child(properties, "outlineLvl")
-    return None if outline is None else int(value(outline, "val") or 0) + 1
+    if outline is None:
+        return None
+    level = int(value(outline, "val") or 0)
+    return level + 1 if 0 <= level < 9 else 10
 
 
 def _heading_level(element: opc.Element, properties: opc.Element | None) -> int | None:
