@@ -197,13 +197,12 @@ class Mirror:
 
     def _take_fresh(self, fresh: Sequence[Found], report: IngestReport) -> None:
         by_path = {found.path: found for found in fresh}
-        failures = len(report.failed)
-        for taken in self._taker.accept([Source(found.path, found.file) for found in fresh], report, mirrored=True):
-            is_whole = len(report.failed) == failures
-            # Before the work: should it be broken off, the next run knows whose documents they are.
+
+        def remember(taken: Sequence[Taken], is_whole: bool) -> None:
             self._remember(((entry, by_path[entry.source.path], False) for entry in taken), is_whole)
+
+        for taken in self._taker.accept([Source(found.path, found.file) for found in fresh], report, remember):
             self._taker.work(taken, report)
-            failures = len(report.failed)
 
     def _take_altered(self, altered: Sequence[Altered], report: IngestReport) -> _Leaving:
         leaving = _Leaving()
@@ -246,7 +245,7 @@ class Mirror:
     ) -> None:
         """Other documents at the same paths. Those from before go only once these answer."""
         failures = len(report.failed)
-        [taken] = self._taker.accept([Source(found.path, found.file)], report, mirrored=True)
+        taken = self._taker.accept_one(Source(found.path, found.file), report)
         refused = {found.path + shown.removeprefix(text_of(found.file)) for shown, _, _ in report.failed[failures:]}
         ready = self._taker.work(taken, report)
         good = [entry for entry in taken if entry.document_id in ready]

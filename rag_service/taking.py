@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,6 +109,31 @@ class Taken:
     is_new: bool
 
 
+# Told of what a batch brought, and whether that is all of it.
+Remember = Callable[[Sequence[Taken], bool], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    source: Source
+    shown: str
+    problem: Problem
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What became of so many `files`, or of the members of one."""
+
+    files: int
+    unreadable: list[tuple[Source, OSError]]
+    taken: list[Taken]
+    refused: list[_Refused]
+
+    @property
+    def is_whole(self) -> bool:
+        return not self.unreadable and not self.refused
+
+
 class Taker:
     """Takes files into one knowledge base.
 
@@ -139,18 +163,25 @@ class Taker:
         self._in_all += files
 
     def accept(
-        self, sources: Sequence[Source], report: IngestReport, *, mirrored: bool = False
+        self, sources: Sequence[Source], report: IngestReport, remember: Remember | None = None
     ) -> Iterator[list[Taken]]:
-        """A batch at a time, so that each can be worked on while the next is not yet taken.
+        """A batch at a time; while one is worked on the next is being taken in.
 
-        What is refused is in the report. `mirrored`: they are a folder's, which may remove them again.
+        What is refused is in the report. `remember` is given: they are a folder's, which may remove them again. It is
+        told of each batch at once, in whatever thread: should the run be broken off, the next one knows whose they are.
         """
-        plain = [source for source in sources if not source.may_be_archive]
-        for start in range(0, len(plain), _FILES_AT_ONCE):
-            yield self._accept(plain[start : start + _FILES_AT_ONCE], report, mirrored)
-        for source in sources:
-            if source.may_be_archive:
-                yield self._accept([source], report, mirrored)
+        with ThreadPoolExecutor(1, thread_name_prefix="ingest-accept") as threads:
+            coming: Future[_Batch] | None = None
+            for batch in _batches(sources):
+                before, coming = coming, threads.submit(self._take, batch, remember)
+                if before is not None:
+                    yield self._told(before.result(), report)
+            if coming is not None:
+                yield self._told(coming.result(), report)
+
+    def accept_one(self, source: Source, report: IngestReport) -> list[Taken]:
+        """A folder's file, as documents that its caller will remember: as many as it has, being an archive."""
+        return self._told(self._accept([source], mirrored=True), report)
 
     def replace(self, source: Source, document_id: str, report: IngestReport) -> list[Taken]:
         """A folder's file as its document's next version: one entry, or none where it is refused, which is reported.
@@ -166,9 +197,7 @@ class Taker:
         except (InvalidInput, UnsupportedType) as error:
             report.fail(text_of(source.file), of(error))
         else:
-            taken = self._taken([source], receipt.job_id, receipt.entries, report)
-            self.passed(sum(not entry.is_new for entry in taken))
-            return taken
+            return self._told(_Batch(1, [], *_sorted_out([source], receipt.job_id, receipt.entries)), report)
         self.passed(1)
         return []
 
@@ -199,49 +228,47 @@ class Taker:
         self._finished += files
         self._progress(self._finished, self._in_all)
 
-    def _accept(self, sources: Sequence[Source], report: IngestReport, mirrored: bool) -> list[Taken]:
+    def _take(self, sources: Sequence[Source], remember: Remember | None) -> _Batch:
+        batch = self._accept(sources, mirrored=remember is not None)
+        if remember is not None:
+            remember(batch.taken, batch.is_whole)
+        return batch
+
+    def _accept(self, sources: Sequence[Source], *, mirrored: bool) -> _Batch:
+        """Changes nothing that the thread which works on the batch before uses."""
+        unreadable = []
         with ExitStack() as opened:
             incoming: dict[Source, Incoming] = {}
             for source in sources:
                 try:
                     incoming[source] = Incoming(source.file.name, None, opened.enter_context(source.file.open("rb")))
                 except OSError as error:
-                    report.skip(text_of(source.file), error)
+                    unreadable.append((source, error))
             files = list(incoming.values())
             job_id, accepted = self.storage.intake.accept(self.tenant, self.knowledge_base_id, files, mirrored=mirrored)
         # Of an archive, which is always alone, there are as many as it has files.
         origins = list(incoming) if len(incoming) != 1 else list(incoming) * len(accepted)
-        self._in_all += len(accepted) - len(sources)
-        taken = self._taken(origins, job_id, accepted, report)
-        self.passed(len(accepted) - sum(entry.is_new for entry in taken))
-        return taken
+        return _Batch(len(sources), unreadable, *_sorted_out(origins, job_id, accepted))
 
-    def _taken(
-        self, sources: Sequence[Source], job_id: str, accepted: Sequence[Accepted], report: IngestReport
-    ) -> list[Taken]:
-        taken = []
-        for source, entry in zip(sources, accepted, strict=True):
-            member = entry.filename.partition("/")[2] if source.may_be_archive else ""
-            shown = text_of(source.file) + (f"/{member}" if member else "")
-            if entry.problem is not None:
-                report.fail(shown, entry.problem)
-                if entry.problem.code == ContentTaken.code:
-                    self.put_off.add(source.path)
-            elif entry.registered is not None and entry.sha256 is not None:
-                path = f"{source.path}/{member}" if member else source.path
-                is_new = entry.registered.status == "queued"
-                made = Taken(source, path, shown, entry.registered.document_id, entry.sha256, job_id, is_new)
-                taken.append(made)
-        return taken
+    def _told(self, batch: _Batch, report: IngestReport) -> list[Taken]:
+        for source, error in batch.unreadable:
+            report.skip(text_of(source.file), error)
+        for refused in batch.refused:
+            report.fail(refused.shown, refused.problem)
+            if refused.problem.code == ContentTaken.code:
+                self.put_off.add(refused.source.path)
+        entries = len(batch.taken) + len(batch.refused)
+        self._in_all += entries - batch.files
+        self.passed(entries - sum(entry.is_new for entry in batch.taken))
+        return batch.taken
 
     def _work(self, job_id: str) -> None:
         with ThreadPoolExecutor(1, thread_name_prefix="ingest-job") as threads:
             working = threads.submit(self._run_job, job_id)
-            while not working.done():
-                self._progress(self._finished + self.storage.jobs.get(self.tenant, job_id).done, self._in_all)
-                time.sleep(_LOOK_SECONDS)
+            while wait([working], _LOOK_SECONDS).not_done:
+                self._progress(self._finished + self.storage.jobs.done(job_id), self._in_all)
             working.result()
-        self.passed(self.storage.jobs.get(self.tenant, job_id).done)
+        self.passed(self.storage.jobs.done(job_id))
 
     def _old_problem(self, document_id: str) -> Problem | None:
         """What is there already may be waiting, left by a run that was broken off, or have failed before."""
@@ -250,6 +277,31 @@ class Taker:
             return self.storage.documents.get(self.tenant, document_id).error
         except NotFound as error:
             return Problem(error.code, error.title, "the document was deleted meanwhile", dict(error.data))
+
+
+def _batches(sources: Sequence[Source]) -> Iterator[list[Source]]:
+    """Archives last, each alone."""
+    plain = [source for source in sources if not source.may_be_archive]
+    for start in range(0, len(plain), _FILES_AT_ONCE):
+        yield plain[start : start + _FILES_AT_ONCE]
+    yield from ([source] for source in sources if source.may_be_archive)
+
+
+def _sorted_out(
+    sources: Sequence[Source], job_id: str, accepted: Sequence[Accepted]
+) -> tuple[list[Taken], list[_Refused]]:
+    taken, refused = [], []
+    for source, entry in zip(sources, accepted, strict=True):
+        member = entry.filename.partition("/")[2] if source.may_be_archive else ""
+        shown = text_of(source.file) + (f"/{member}" if member else "")
+        if entry.problem is not None:
+            refused.append(_Refused(source, shown, entry.problem))
+        elif entry.registered is not None and entry.sha256 is not None:
+            path = f"{source.path}/{member}" if member else source.path
+            is_new = entry.registered.status == "queued"
+            made = Taken(source, path, shown, entry.registered.document_id, entry.sha256, job_id, is_new)
+            taken.append(made)
+    return taken, refused
 
 
 def _problem(job: Job, entry: Taken) -> Problem | None:

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.bootstrap import Ingestion, open_ingestion
-from rag_service import config
+from rag_service import config, taking
 from rag_service.bootstrap import Storage, open_storage
 from rag_service.db.documents import Documents
 from rag_service.db.mirrored_files import MirroredFile, MirroredFiles, Standing
@@ -208,12 +208,19 @@ class Place:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content.encode() if isinstance(content, str) else content)
 
-    def taker(self) -> Taker:
-        run = self.rooms.ingestion.worker.run
-        return Taker(self.rooms.storage, run, lambda done, total: None, TENANT, self.kb)
+    def taker(self, run: Callable[[str], None] | None = None) -> Taker:
+        work = run or self.rooms.ingestion.worker.run
+        return Taker(self.rooms.storage, work, lambda done, total: None, TENANT, self.kb)
 
-    def mirror(self, *, removes: bool = True, root: Path | None = None, patterns: Patterns = EVERYTHING) -> Mirror:
-        return Mirror(self.taker(), root or self.root, patterns, removes=removes)
+    def mirror(
+        self,
+        *,
+        removes: bool = True,
+        root: Path | None = None,
+        patterns: Patterns = EVERYTHING,
+        run: Callable[[str], None] | None = None,
+    ) -> Mirror:
+        return Mirror(self.taker(run), root or self.root, patterns, removes=removes)
 
     def update(self, *, removes: bool = True, root: Path | None = None) -> IngestReport:
         """As a run of its own."""
@@ -274,6 +281,44 @@ def test_what_is_added_changed_and_removed_in_a_folder_is_so_in_the_knowledge_ba
     assert set(place.documents()) == {"a.md", "b.md", "d.md"}
     assert (place.documents()["a.md"].id, place.documents()["a.md"].version) == (ids["a.md"], 2)
     assert place.text("a.md") == "First, changed."
+
+
+def test_while_one_batch_is_worked_on_the_next_is_taken_in(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(taking, "_FILES_AT_ONCE", 2)
+    place.write({f"{number}.md": f"Number {number}." for number in range(6)})
+    seen = []
+
+    def run(job_id: str) -> None:
+        expected = min(4 + 2 * len(seen), 6)
+        wait_until(lambda: len(place.documents()) >= expected)
+        seen.append(len(place.documents()))
+        place.rooms.ingestion.worker.run(job_id)
+
+    report = IngestReport()
+    place.mirror(run=run).update(report)
+
+    assert seen == [4, 6, 6]
+    assert counts(report) == (6, 0, 0, 0, 0)
+
+
+def test_what_was_taken_in_ahead_is_the_folders_though_the_run_is_broken_off(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(taking, "_FILES_AT_ONCE", 2)
+    place.write({f"{number}.md": f"Number {number}." for number in range(6)})
+
+    def broken_off(job_id: str) -> None:
+        wait_until(lambda: len(place.documents()) == 4)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        place.mirror(run=broken_off).update(IngestReport())
+    one, *others = place.documents()
+    for name in others:
+        (place.root / name).unlink()
+
+    assert place.update().removed == 3
+    assert set(place.documents()) == {path.name for path in place.root.iterdir()} >= {one}
 
 
 def test_without_mirroring_nothing_is_ever_removed(place: Place) -> None:

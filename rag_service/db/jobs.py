@@ -133,6 +133,12 @@ class Jobs:
             items=found, created_at=row.created_at, finished_at=row.finished_at,
         )  # fmt: skip
 
+    def done(self, job_id: str) -> int:
+        """How many documents of it are no longer open: what `get` says too, for who looks often."""
+        closed = select(func.count()).where(job_items.c.job_id == job_id, ~is_open())
+        with self._database.read() as connection:
+            return connection.scalar(closed) or 0
+
     def cancel(self, tenant: str, job_id: str) -> Job:
         """Nothing of it that is still open will be published, whoever is at it, and a change of the embedder leaves
         nothing. Raises NotFound.
