@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,12 +20,14 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 from bench.replies import Timed, ask_all
 from bench.results import Result, markdown
 from rag_service.inference.model_directory import Shape, shape_of
-from rag_service.inference.prompt_lookup import replied
+from rag_service.inference.prompt_lookup import STEP_WIDTHS, replied
+from rag_service.inference.reading import Reading, readings
 from rag_service.inference.transformers_generator import STEP_TOKENS, TransformersGenerator
 from rag_service.inference.transformers_reply import TimeLimits
 from rag_service.types import Sampling
 
 UNLIMITED = TimeLimits(3_600, 3_600, 3_600)
+STEPS = 20
 
 
 @dataclass(frozen=True)
@@ -67,13 +70,16 @@ def measured(setup: Setup, device: str) -> list[Result]:
 def _one_stream(model: Any, setup: Setup, shape: Shape, parameters: int, device: str) -> list[Result]:
     bandwidth = _bandwidth(setup, device)
     prompt = _prompt(setup, setup.window - setup.decoded, seed=0)
-    _solo(model, prompt[: setup.batch_prompt], 4)  # Warm: kernels chosen, memory taken.
-    prefill, decode = _solo(model, prompt, setup.decoded)
+    begin = readings(model, setup.window, STEP_WIDTHS)
+    _solo(begin, device, prompt[: setup.batch_prompt], 4)  # Warm: kernels chosen, memory taken.
+    prefill, decode = _solo(begin, device, prompt, setup.decoded)
     work = 2 * (parameters - setup.vocabulary * setup.hidden) * len(prompt)
     work += 2 * setup.layers * len(prompt) ** 2 * setup.hidden
     # Each step reads the weights, but for the embedding, and the cache.
     read = (parameters - setup.vocabulary * setup.hidden) * shape.value_bytes + len(prompt) * shape.cache_bytes
     limit, reached = bandwidth / read, setup.decoded / decode
+    drafted = max(STEP_WIDTHS)
+    one, several = _step_seconds(begin, device, prompt, (1, drafted))
     return [
         Result("bandwidth of the memory, read and written", "–", f"{bandwidth / 1e12:.2f} TB/s", None),
         Result(f"prefill of {len(prompt)} tokens", "–", f"{prefill:.2f} s, {work / prefill / 1e12:.0f} TFLOP/s", None),
@@ -83,16 +89,41 @@ def _one_stream(model: Any, setup: Setup, shape: Shape, parameters: int, device:
             f"{reached:.1f} tokens/s of {limit:.1f}, {reached / limit:.0%}",
             reached / limit >= 0.6,
         ),
+        Result(
+            f"reading {drafted} tokens in one step, as with a draft",
+            "–",
+            f"{several * 1_000:.1f} ms, {several / one:.2f} times that of one",
+            None,
+        ),
     ]
 
 
-def _solo(model: Any, prompt: Sequence[int], tokens: int) -> tuple[float, float]:
+def _solo(begin: Callable[[], Reading], device: str, prompt: Sequence[int], tokens: int) -> tuple[float, float]:
     """Seconds until the first token, and for `tokens` more."""
     sampling = replace(_GREEDY, max_tokens=tokens + 1)
     begun = time.perf_counter()
-    steps = replied(model, prompt, sampling, STEP_TOKENS[model.device.type], draft_tokens=0)
+    steps = replied(begin, prompt, sampling, STEP_TOKENS[device], draft_tokens=0)
     ends = [time.perf_counter() for step in steps if step]
     return ends[0] - begun, ends[-1] - ends[0]
+
+
+def _step_seconds(
+    begin: Callable[[], Reading], device: str, prompt: Sequence[int], widths: Sequence[int]
+) -> list[float]:
+    """The usual step of each width at the end of `prompt`, until the CPU has the tokens that it chooses."""
+    text, read = begin(), len(prompt) - max(widths)
+    for start in range(0, read, STEP_TOKENS[device]):
+        text.read(prompt[start : min(start + STEP_TOKENS[device], read)], keep=1)
+    seconds = []
+    for width in widths:
+        steps = []
+        for _ in range(STEPS):
+            begun = time.perf_counter()
+            text.read(prompt[-width:], keep=width).argmax(dim=-1).tolist()
+            steps.append(time.perf_counter() - begun)
+            text.take_back(width)
+        seconds.append(statistics.median(steps))
+    return seconds
 
 
 def _batches(model: Any, setup: Setup) -> Iterator[Result]:

@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from tiny_llama import VOCABULARY, saying, torch, transformers
 
 from rag_service.inference.prompt_lookup import PromptLookup, replied
+from rag_service.inference.reading import GrowingReading
 from rag_service.inference.token_choice import choose
 from rag_service.types import Sampling
 
@@ -39,7 +41,8 @@ def generated(model: Any, prompt: Sequence[int], sampling: Sampling, **more: Any
 
 
 def said(model: Any, prompt: Sequence[int], sampling: Sampling, prefill: int = 64, draft: int = 10) -> list[int]:
-    return [token for step in replied(model, prompt, sampling, prefill, draft) for token in step]
+    begin = partial(GrowingReading, model)
+    return [token for step in replied(begin, prompt, sampling, prefill, draft) for token in step]
 
 
 def prompt_of(length: int) -> list[int]:
@@ -78,26 +81,29 @@ def test_every_supported_architecture_says_what_plain_greedy_says(family: str) -
     assert said(model, prompt, GREEDY) == generated(model, prompt, GREEDY)
 
 
-def small(family: str) -> Any:
+def small(family: str, **more: Any) -> Any:
     """Mistral with a sliding window that the prompt is longer than."""
     torch.manual_seed(1)
     config = getattr(transformers, f"{family}Config")(
-        vocab_size=500,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        max_position_embeddings=1_024,
-        pad_token_id=0,
-        **({"sliding_window": 48} if family == "Mistral" else {}),
+        **{
+            "vocab_size": 500,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 8,
+            "max_position_embeddings": 1_024,
+            "pad_token_id": 0,
+            **({"sliding_window": 48} if family == "Mistral" else {}),
+            **more,
+        }
     )
     return getattr(transformers, f"{family}ForCausalLM")(config).eval()
 
 
 def test_a_copied_text_takes_far_fewer_steps_than_it_has_tokens() -> None:
-    steps = list(replied(COPYING, prompt_of(60), replace(GREEDY, max_tokens=400), 64))
+    steps = list(replied(partial(GrowingReading, COPYING), prompt_of(60), replace(GREEDY, max_tokens=400), 64))
     lengths = Counter(map(len, steps))
     assert sum(length * count for length, count in lengths.items()) == 400
     # Drafts hold whole, in part and not at all.

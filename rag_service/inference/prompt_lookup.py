@@ -7,17 +7,18 @@ not work beside a seeded draw.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from transformers import DynamicCache
 
+from rag_service.inference.reading import Reading
 from rag_service.inference.token_choice import choose, is_plain
 from rag_service.types import Sampling
 
 NGRAM_TOKENS = 3
 DRAFT_TOKENS = 10
+STEP_WIDTHS = (1, 1 + DRAFT_TOKENS)
+"""Tokens of a step without a draft, and of one with the longest."""
 
 
 class PromptLookup:
@@ -47,37 +48,31 @@ class PromptLookup:
 
 
 def replied(
-    model: Any, prompt: Sequence[int], sampling: Sampling, prefill_tokens: int, draft_tokens: int = DRAFT_TOKENS
+    begin: Callable[[], Reading],
+    prompt: Sequence[int],
+    sampling: Sampling,
+    prefill_tokens: int,
+    draft_tokens: int = DRAFT_TOKENS,
 ) -> Iterator[Sequence[int]]:
     """The reply's tokens as they come, several at once where a draft held. Does not stop at stop ids: the caller does.
 
     An empty step stands before each `prefill_tokens` of the prompt, so that the caller can leave there too.
     """
-    cache = DynamicCache(config=model.config)
-    cache.activate_past_recording()
+    text = begin()
     for start in range(0, len(prompt) - 1, prefill_tokens):
         yield ()
         chunk = prompt[start : min(start + prefill_tokens, len(prompt) - 1)]
         # Reading a value waits for the device, or the steps would only ever measure how fast work is queued.
-        _scores(model, cache, chunk, keep=1)[0, 0].item()
-        cache.crop(0)
+        text.read(chunk, keep=1)[0, 0].item()
+        text.take_back(0)
     yield ()
     lookup = PromptLookup(prompt, draft_tokens)
     while (left := sampling.max_tokens - len(lookup.ids) + len(prompt)) > 0:
         draft = lookup.draft(left - 1)
         step = [lookup.ids[-1], *draft]
-        accepted = _accepted(_scores(model, cache, step, keep=len(step)), draft, lookup, sampling, len(prompt))
-        cache.crop(accepted - len(step))
+        accepted = _accepted(text.read(step, keep=len(step)), draft, lookup, sampling, len(prompt))
+        text.take_back(len(step) - accepted)
         yield lookup.ids[-accepted:]
-
-
-def _scores(model: Any, cache: DynamicCache, ids: Sequence[int], keep: int) -> torch.Tensor:
-    """float32 [keep, vocabulary]: the model's scores after each of the last `keep` tokens."""
-    with torch.inference_mode():
-        given = torch.tensor([list(ids)], device=model.device)
-        output = model(input_ids=given, past_key_values=cache, use_cache=True, logits_to_keep=keep)
-        scores: torch.Tensor = output.logits[0].float()
-        return scores
 
 
 def _accepted(

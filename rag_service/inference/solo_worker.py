@@ -6,12 +6,12 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
 from rag_service.errors import GenerationFailed, GeneratorUnavailable
 from rag_service.inference.prompt_lookup import replied
+from rag_service.inference.reading import Reading
 from rag_service.inference.transformers_reply import Reply
 
 log = logging.getLogger(__name__)
@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 class SoloWorker:
     """First come, first served. `released` is called with a reply once nothing is held for it any more."""
 
-    def __init__(self, model: Any, prefill_tokens: int, released: Callable[[Reply], None]) -> None:
-        self._model = model
+    def __init__(self, begin: Callable[[], Reading], prefill_tokens: int, released: Callable[[Reply], None]) -> None:
+        self._begin = begin
         self._prefill_tokens = prefill_tokens
         self._released = released
         self._waiting: deque[Reply] = deque()
@@ -72,7 +72,7 @@ class SoloWorker:
 
     def _answer(self, reply: Reply) -> None:
         try:
-            for tokens in replied(self._model, reply.prompt, reply.sampling, self._prefill_tokens):
+            for tokens in replied(self._begin, reply.prompt, reply.sampling, self._prefill_tokens):
                 if not reply.take(tokens):
                     break
         except Exception as error:

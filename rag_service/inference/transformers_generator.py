@@ -20,6 +20,8 @@ from rag_service.inference.continuous_batching import BatchedWorker, planned
 from rag_service.inference.model_directory import Quantization
 from rag_service.inference.model_location import locate
 from rag_service.inference.model_turns import take_turns
+from rag_service.inference.prompt_lookup import STEP_WIDTHS
+from rag_service.inference.reading import readings
 from rag_service.inference.solo_worker import SoloWorker, shut_down
 from rag_service.inference.transformers_reply import Reply, TimeLimits
 from rag_service.ports import Delivery
@@ -90,7 +92,9 @@ class TransformersGenerator:
         self._closed = False
         self._end_turns = take_turns(model)
         device = model.device.type
-        self._solo = SoloWorker(model, STEP_TOKENS.get(device, 2_048), self._release)
+        # Before the batch, which is given what memory is then free.
+        begin = readings(model, window_tokens, STEP_WIDTHS)
+        self._solo = SoloWorker(begin, STEP_TOKENS.get(device, 2_048), self._release)
         self._batched = None if mode == "solo" else self._batch(model, batch_requests or BATCH_REQUESTS.get(device, 32))
         self._watch = threading.Thread(target=self._watch_limits, name="youju-limits", daemon=True)
         self._watch.start()
