@@ -12,13 +12,17 @@ EN = (("xquad", "en"), ("pubmedqa", "en"), ("clapnq", "en"), ("rgb", "en"))
 
 
 def rows(folder: Path, kind: str, name: str, language: str) -> list[dict[str, Any]]:
+    found = path(folder, kind, name, language)
+    content = found.read_bytes()
+    text = (gzip.decompress(content) if found.suffix == ".gz" else content).decode()
+    # Not `splitlines`, which also cuts at U+2028 and the like, and these may stand in a line of JSON.
+    return [json.loads(line) for line in text.split("\n") if line.strip()]
+
+
+def path(folder: Path, kind: str, name: str, language: str) -> Path:
+    """Of the passages or queries of a set, plain or gzipped."""
     plain = folder / kind / f"{kind}.{name}.{language}.jsonl"
-    if plain.exists():
-        lines = plain.read_text("utf-8").splitlines()
-    else:
-        with gzip.open(f"{plain}.gz", "rt", encoding="utf-8") as file:
-            lines = file.read().splitlines()
-    return [json.loads(line) for line in lines if line.strip()]
+    return plain if plain.exists() else Path(f"{plain}.gz")
 
 
 def corpus(folder: Path, sets: tuple[tuple[str, str], ...]) -> list[dict[str, Any]]:

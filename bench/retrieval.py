@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.evalset import EN, ZH
+from bench.evalset import EN, ZH, path
 from bench.results import Result
 from ingest.bootstrap import open_ingestion
 from rag_service import config
@@ -143,7 +143,7 @@ def _queries(evaluation: Path, language: str, gold: str) -> QuestionSet:
 
 
 def _passages(evaluation: Path, sets: Sequence[tuple[str, str]]) -> list[Passage]:
-    stems = [evaluation / "passages" / f"passages.{name}.{language}.jsonl" for name, language in sets]
-    made, faults = questions.read_passages([path if path.exists() else Path(f"{path}.gz") for path in stems])
+    paths = [path(evaluation, "passages", name, language) for name, language in sets]
+    made, faults = questions.read_passages(paths)
     questions.demand(faults)
     return made
