@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from passages import ranked
 
-from rag_service.retrieval.coverage import Coverage, by_coverage, sentence_terms
-from rag_service.text import index_terms
+from rag_service.retrieval.coverage import Coverage, by_coverage
+from rag_service.text import index_terms, sentences
 from rag_service.types import Weighed, WeighedConcept
 
 TERMS = ("battery", "charg", "年假", "假", "x200", "warranti")
@@ -27,6 +27,10 @@ def concepts(draw: st.DrawFn, *, in_vain: bool = True) -> tuple[WeighedConcept, 
 
 def weighed(in_vain: bool = True) -> st.SearchStrategy[Weighed]:
     return st.builds(Weighed, concepts(in_vain=in_vain), concepts(in_vain=in_vain))
+
+
+def of_best_sentence(coverage: Coverage, text: str) -> float:
+    return coverage.of_best([coverage.said(text[start:end]) for start, end in sentences(text)])
 
 
 SOME_TERMS = st.frozensets(st.sampled_from([*TERMS, "other"]))
@@ -72,25 +76,32 @@ def test_the_best_sentence_is_what_counts_and_not_the_sum_of_two() -> None:
     coverage = Coverage(Weighed(words, ()))
     apart, together = "The battery is new. The warranty is old.", "The warranty of the battery is old. So it is."
     assert coverage.of(frozenset(index_terms(apart))) == coverage.of(frozenset(index_terms(together))) == 1.0
-    assert coverage.of_best(sentence_terms(apart)) == 0.5
-    assert coverage.of_best(sentence_terms(together)) == 1.0
+    assert of_best_sentence(coverage, apart) == 0.5
+    assert of_best_sentence(coverage, together) == 1.0
 
 
 def test_a_chinese_translation_of_one_character_is_found_within_a_word() -> None:
     coverage = Coverage(Weighed((), (WeighedConcept(1.0, ((("球",), 1.0),)),)))
-    assert coverage.of_best(sentence_terms("他在院子里踢足球。")) == 1.0
+    assert of_best_sentence(coverage, "他在院子里踢足球。") == 1.0
 
 
 @pytest.mark.parametrize("text", ["", " \n", "。", "no sentence mark", "🙂"])
 def test_a_text_of_no_sentence_is_one(text: str) -> None:
     words = tuple(WeighedConcept(1.0, (((term,), 1.0),)) for term in ("sentenc",))
-    assert Coverage(Weighed(words, ())).of_best(sentence_terms(text)) == (1.0 if "sentence" in text else 0.0)
+    assert of_best_sentence(Coverage(Weighed(words, ())), text) == (1.0 if "sentence" in text else 0.0)
 
 
 @given(weighed(), st.text(max_size=60))
 def test_no_sentence_covers_more_than_its_text(asked: Weighed, text: str) -> None:
     coverage = Coverage(asked)
-    assert coverage.of_best(sentence_terms(text)) <= coverage.of(frozenset(index_terms(text)))
+    assert of_best_sentence(coverage, text) <= coverage.of(frozenset(index_terms(text)))
+
+
+@given(weighed(), st.text(st.sampled_from("年假期 battery charged X-200.。"), max_size=40))
+def test_what_is_said_of_a_text_is_worth_as_much_as_all_its_terms(asked: Weighed, text: str) -> None:
+    coverage, terms = Coverage(asked), frozenset(index_terms(text))
+    assert coverage.of(coverage.said(text)) == coverage.of(terms)
+    assert coverage.of_words(coverage.said(text)) == coverage.of_words(terms)
 
 
 SCORES = st.integers(0, 100).map(lambda percent: percent / 100)

@@ -26,7 +26,7 @@ from rag_service.index.lexical import LexicalBase, LexicalWriter
 from rag_service.index.lexical_tail import LexicalTail
 from rag_service.ports import IndexRow
 from rag_service.text import index_terms, lexical_terms
-from rag_service.types import Concept, PassageFilter, Way, WeighedConcept
+from rag_service.types import EVERYTHING, Concept, Language, PassageFilter, Way, WeighedConcept
 
 Texts = dict[int, str]
 
@@ -43,9 +43,14 @@ def row(chunk_id: int, text: str) -> IndexRow:
     return IndexRow(chunk_id, text, np.empty(0, dtype=np.float16), SOME_TEXT)
 
 
-def base_of(texts: Texts, folder: Path) -> LexicalBase:
+def base_of(texts: Texts, folder: Path, languages: tuple[Language, ...] = ("en",)) -> LexicalBase:
+    """In the languages by turns."""
+    rows = [
+        replace(row(i, text), attributes=replace(SOME_TEXT, language=languages[n % len(languages)]))
+        for n, (i, text) in enumerate(texts.items())
+    ]
     with LexicalWriter(folder) as writer:
-        tokens = sum(writer.add(row(chunk_id, text)) for chunk_id, text in texts.items())
+        tokens = sum(map(writer.add, rows))
         writer.finish()
     return LexicalBase.opened(folder, tokens)
 
@@ -162,11 +167,40 @@ def test_scores_of_given_chunks_are_those_of_the_search(tmp_path: Path, leg: tup
     assert {i: scores.get(i, 0.0) for i in some} == pytest.approx({i: everything.get(i, 0.0) for i in some})
 
 
+@pytest.mark.parametrize("only", [EVERYTHING, PassageFilter(languages=frozenset({"en"}))], ids=["all", "filtered"])
+@pytest.mark.parametrize("leg", [WORDS, SEVERAL_WAYS], ids=["words", "concepts"])
+def test_searching_and_scoring_at_once_is_searching_and_scoring(
+    tmp_path: Path, leg: tuple[Concept, ...], only: PassageFilter
+) -> None:
+    texts = random_texts(300, longest=200)
+    base = base_of(texts, tmp_path, ("en", "zh"))
+    terms, weighted = distinct_terms([leg]), asked(base, leg)
+    ids, scores = base.search(terms, weighted, 20, only)
+    alone, tolerance = found(base, leg, 300), 2e-6 * weighted.most
+    let_through = [*texts] if only.is_open() else [*texts][::2]
+    for others in ([], let_through[::9], ids[:5].tolist(), let_through):
+        best, best_scores, of_others = base.search_and_score(terms, weighted, 20, others, only)
+        assert set(best.tolist()) <= set(let_through)
+        np.testing.assert_allclose([alone[i] for i in best.tolist()], scores, rtol=0, atol=tolerance)
+        np.testing.assert_allclose(best_scores, scores, rtol=0, atol=tolerance)
+        assert of_others == pytest.approx(base.scores_of(terms, weighted, others), rel=0, abs=tolerance / 5)
+
+
+def test_of_equal_chunks_the_older_are_found_also_where_some_were_asked_for(tmp_path: Path) -> None:
+    base = base_of({i: f"w1 w2 {'w3 ' * (i % 2)}" for i in range(1, 101)}, tmp_path)
+    leg = one_way("w1", "w2", "w3", "nowhere")
+    terms, weighted = distinct_terms([leg]), asked(base, leg)
+    for others in ([], [2, 98, 99], range(51, 101)):
+        assert base.search_and_score(terms, weighted, 60, others)[0].tolist() == [*range(1, 101, 2), *range(2, 21, 2)]
+
+
 @pytest.mark.parametrize("leg", [(), one_way("nowhere"), (Concept((Way(("no", "where")), Way(("nowhere",)))),)])
 def test_a_query_without_known_terms_finds_nothing(tmp_path: Path, leg: tuple[Concept, ...]) -> None:
     base = base_of(random_texts(5, longest=9), tmp_path)
     assert found(base, leg, 5) == {}
     assert base.scores_of(distinct_terms([leg]), asked(base, leg), [3, 5]) == {}
+    best, _, of_others = base.search_and_score(distinct_terms([leg]), asked(base, leg), 2, [3, 5])
+    assert (best.tolist(), of_others) == ([], {})
     assert found(LexicalBase.empty(), leg, 5) == {}
 
 

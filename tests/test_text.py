@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rag_service.text import (
+    Sought,
     fold,
     in_context,
     index_terms,
@@ -22,6 +23,7 @@ from rag_service.text import (
     simplified,
     storable,
 )
+from rag_service.text import terms as terms_module
 
 PIECES = [
     "年假", "五天。", "他说：“好的。”", "「真的吗？」", "3.14", "第 2 条；", "……", "！", "\n", "\n\n", " ", "　", "\t",
@@ -375,6 +377,26 @@ def test_a_text_is_found_by_all_that_a_question_of_its_words_asks(text: str) -> 
     asked, found_by = Counter(lexical_terms(text)), Counter(index_terms(text))
     assert asked <= found_by
     assert all(len(term) == 1 and term >= "\u3005" for term in (found_by - asked))
+
+
+@given(
+    TEXTS, st.lists(TEXTS, max_size=3), st.sets(st.sampled_from(["年", "假", "年假", "年假五", "x-200", "", "天。"]))
+)
+@example("X-200 分析仪 2.0", ["x200 分", "析仪 2.0"], {"分析仪"})
+def test_what_is_sought_is_found_where_it_is_an_index_term(text: str, others: list[str], more: set[str]) -> None:
+    sought = more.union(*map(index_terms, [*others, text[: len(text) // 2]]))
+    assert Sought.of(sought).within(text) == sought & set(index_terms(text))
+
+
+def test_terms_are_the_same_however_few_words_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = " ".join([*map(str, range(50)), "Walking, walking (X-200)", "a-" * 50, "年假 e-mail"])
+    expected = index_terms(text)
+    remembered = terms_module._TermsRemembered()
+    monkeypatch.setattr(terms_module, "_MOST_REMEMBERED", 3)
+    monkeypatch.setattr(terms_module, "_terms_of", remembered.__getitem__)
+    assert [index_terms(text), index_terms(text)] == [expected, expected]
+    assert 0 < len(remembered) <= 3
+    assert max(map(len, remembered)) <= 64
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,8 +105,7 @@ def weigh(leg: Sequence[Concept], terms: tuple[str, ...], statistics: Statistics
     )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class _Occurring:
+class _Occurring(NamedTuple):
     """A way that occurs: `term` is the number of its rarest, `frequency` how many chunks have that."""
 
     terms: tuple[str, ...]
@@ -118,7 +118,9 @@ class _Occurring:
 def _occurring(concept: Concept, number: Mapping[str, int], frequencies: Sequence[int]) -> list[_Occurring]:
     found = []
     for way in concept.ways:
-        rarest = min((number[term] for term in way.terms), key=frequencies.__getitem__)
+        # Most ways are of one term.
+        at = [number[term] for term in way.terms]
+        rarest = at[0] if len(at) == 1 else min(at, key=frequencies.__getitem__)
         if frequencies[rarest]:
             found.append(_Occurring(way.terms, way.factor, way.translated, rarest, frequencies[rarest]))
     return found

@@ -104,6 +104,8 @@ class LexicalTail:
 
 def row_scores(lengths: Integers, matches: TailMatches, leg: WeightedLeg, average_length: float) -> Reals:
     """The score of every row, given how many terms each has, not yet divided by `leg.most`."""
+    if not len(matches.rows):
+        return np.zeros(len(lengths))
     rows, concepts, values = _ways_said(lengths, matches, leg, average_length)
     if not len(rows):
         return np.zeros(len(lengths))

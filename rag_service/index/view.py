@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
@@ -77,6 +76,16 @@ class _Leg:
     tail: Reals
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """By a lexical leg in the base: the best of it, whether they are all that have a score, and the scores of others
+    that it was asked for."""
+
+    best: Scored = field(default_factory=dict)
+    others: Scored = field(default_factory=dict)
+    whole: bool = False
+
+
 class _Search:
     """One question put to one view. The tail is scored whole at once; of the base only what any leg finds."""
 
@@ -110,19 +119,21 @@ class _Search:
         tail_dense: Scored = dict(zip(ids, self._tail_dense[rows].tolist(), strict=True))
         in_tail = [Scored(zip(ids, leg.tail[rows].tolist(), strict=True)) for leg in self.lexical_legs]
         if limit >= self.chunks:
-            dense, found = Scored(), [(Scored(), False) for _ in self.lexical_legs]
+            dense, found = Scored(), [_Found() for _ in self.lexical_legs]
             chosen = {*self._live_base(), *ids}
         else:
             dense = self._dense_top(limit)
-            found = [self._live_top(partial(self._search_lexical, leg.asked), limit) for leg in self.lexical_legs]
+            # The one that asks for the most terms comes last: it scores in passing what the others have found.
+            words = self._lexical_top(self.lexical_legs[0].asked, limit, ())
+            found = [words, self._lexical_top(self.lexical_legs[1].asked, limit, dense.keys() | words.best.keys())]
             chosen = {*_best(dense | tail_dense, limit)}
-            for (scored, _), tail in zip(found, in_tail, strict=True):
-                chosen |= {*_best(scored | {i: score for i, score in tail.items() if score > 0.0}, limit)}
-        in_base = chosen - tail_dense.keys()
-        dense |= tail_dense | self._base_dense(in_base - dense.keys())
+            for in_base, tail in zip(found, in_tail, strict=True):
+                chosen |= {*_best(in_base.best | {i: score for i, score in tail.items() if score > 0.0}, limit)}
+        of_base = chosen - tail_dense.keys()
+        dense |= tail_dense | self._base_dense(of_base - dense.keys())
         lexical, bilingual = (
-            self._completed(leg.asked, scored, whole, in_base) | tail
-            for leg, (scored, whole), tail in zip(self.lexical_legs, found, in_tail, strict=True)
+            self._completed(leg.asked, in_base, of_base) | tail
+            for leg, in_base, tail in zip(self.lexical_legs, found, in_tail, strict=True)
         )
         most, bilingual_most = (leg.asked.most or 1.0 for leg in self.lexical_legs)
         # Rounding can put a cosine just above 1; BM25 stays below `most` by far more than that.
@@ -133,13 +144,23 @@ class _Search:
             ]
         )
 
-    def _completed(self, leg: WeightedLeg, scored: Scored, whole: bool, in_base: set[int]) -> Scored:
-        """`scored` with all that other legs have found; `whole` says that nothing else in the base has a score."""
-        return (
-            scored
-            if whole
-            else scored | self._view.base.lexical.scores_of(self._terms, leg, [*(in_base - scored.keys())])
-        )
+    def _lexical_top(self, leg: WeightedLeg, limit: int, others: Collection[int]) -> _Found:
+        of_others = Scored()
+
+        def search(k: int) -> tuple[Ids, Reals]:
+            lexical = self._view.base.lexical
+            ids, scores, more = lexical.search_and_score(self._terms, leg, k, others, self._only)
+            of_others.update(more)
+            return ids, scores
+
+        best, whole = self._live_top(search, limit)
+        return _Found(best, of_others, whole)
+
+    def _completed(self, leg: WeightedLeg, found: _Found, chosen: set[int]) -> Scored:
+        """What was found, with the scores of all that other legs have found."""
+        scored = found.others | found.best
+        missing = () if found.whole else chosen - scored.keys()
+        return scored | self._view.base.lexical.scores_of(self._terms, leg, [*missing])
 
     def _tail_rows(self, limit: int) -> Ids:
         """Rows of the tail, live and let through, that are among its best `limit` of any leg."""
@@ -184,9 +205,6 @@ class _Search:
 
     def _search_dense(self, k: int) -> tuple[Ids, Scores]:
         return self._view.base.dense.search(self._vector, k)
-
-    def _search_lexical(self, leg: WeightedLeg, k: int) -> tuple[Ids, Reals]:
-        return self._view.base.lexical.search(self._terms, leg, k, self._only)
 
     def _base_dense(self, chunk_ids: set[int]) -> Scored:
         ids = np.array([*chunk_ids], dtype=np.int64)

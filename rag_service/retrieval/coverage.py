@@ -6,14 +6,13 @@ document says whom it is about in its first passages, and what of them in others
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
-from functools import lru_cache
 
-from rag_service.text import in_document, index_terms, sentences
+from rag_service.text import Sought, in_document, sentences
 from rag_service.types import RankedPassage, Weighed, WeighedConcept
 
-_TEXTS_REMEMBERED = 2_048
 SENTENCE_WEIGHT = 0.3
 DOCUMENT_WEIGHT = 0.15
 """How much the best sentence of a passage, and all that was found of its document, count beside the fused score, whose
@@ -26,58 +25,60 @@ class Coverage:
 
     def __init__(self, weighed: Weighed) -> None:
         self._legs = [_Leg(weighed.words), _Leg(weighed.concepts)]
+        self._sought = Sought.of(
+            term for leg in (weighed.words, weighed.concepts) for c in leg for terms, _ in c.ways for term in terms
+        )
+
+    def said(self, text: str) -> set[str]:
+        """What is asked for of the `index_terms` of `text`: all that the methods below look at."""
+        return self._sought.within(text)
 
     def of(self, terms: Set[str]) -> float:
         """Of a text with these `index_terms`: the weight it says over the weight asked, in [0, 1], in whichever leg
         that is more."""
-        return max(leg.share(terms) for leg in self._legs)
+        return max([leg.share(terms) for leg in self._legs])
 
     def of_words(self, terms: Set[str]) -> float:
         """As `of`, in the lexical leg alone."""
         return self._legs[0].share(terms)
 
     def of_best(self, sentences: Iterable[Set[str]]) -> float:
-        return max(map(self.of, sentences), default=0.0)
+        return max([self.of(terms) for terms in sentences if terms], default=0.0)
 
 
 class _Leg:
     def __init__(self, concepts: Iterable[WeighedConcept]) -> None:
         self._most = 0.0
         # By a term of each way: most sentences have few of the terms asked for.
-        self._ways: dict[str, list[tuple[int, tuple[str, ...], float]]] = defaultdict(list)
+        self._ways: dict[str, list[tuple[int, frozenset[str], float]]] = defaultdict(list)
         for number, concept in enumerate(concepts):
             self._most += concept.most
             for terms, worth in concept.ways:
-                self._ways[terms[0]].append((number, terms, worth))
+                self._ways[terms[0]].append((number, frozenset(terms), worth))
 
     def share(self, terms: Set[str]) -> float:
         best: dict[int, float] = {}
         for term in self._ways.keys() & terms:
             for number, needed, worth in self._ways[term]:
-                if worth > best.get(number, 0.0) and all(one in terms for one in needed):
+                if worth > best.get(number, 0.0) and needed <= terms:
                     best[number] = worth
-        return min(1.0, sum(best.values()) / self._most) if self._most else 0.0
+        # Exactly, because a set has its terms in another order in another process.
+        return min(1.0, math.fsum(best.values()) / self._most) if best else 0.0
 
 
 def by_coverage(passages: Sequence[RankedPassage], coverage: Mapping[str, Coverage]) -> list[float]:
     """A score in [0, 1] for each, in their order; `coverage` is by knowledge base."""
-    said = [sentence_terms(ranked.passage.text) for ranked in passages]
+    said: list[list[set[str]]] = []
     of_document: defaultdict[str, set[str]] = defaultdict(set)
-    for ranked, of_sentences in zip(passages, said, strict=True):
-        passage = ranked.passage
-        of_document[passage.document_id].update(index_terms(in_document(passage.filename, passage.headings, "")))
-        of_document[passage.document_id].update(*of_sentences)
+    for passage in (ranked.passage for ranked in passages):
+        asked, text = coverage[passage.knowledge_base_id], passage.text
+        said.append([asked.said(text[start:end]) for start, end in sentences(text)])
+        title = asked.said(in_document(passage.filename, passage.headings, ""))
+        of_document[passage.document_id].update(title, *said[-1])
     return [
         _mean(ranked, of_sentences, of_document[ranked.passage.document_id], coverage[ranked.passage.knowledge_base_id])
         for ranked, of_sentences in zip(passages, said, strict=True)
     ]
-
-
-@lru_cache(_TEXTS_REMEMBERED)
-def sentence_terms(text: str) -> tuple[frozenset[str], ...]:
-    """The index terms of each sentence; remembered, as what is asked about once is asked about again."""
-    spans = sentences(text) or [(0, len(text))]
-    return tuple(frozenset(index_terms(text[start:end])) for start, end in spans)
 
 
 def _mean(ranked: RankedPassage, of_sentences: Iterable[Set[str]], of_document: Set[str], coverage: Coverage) -> float:

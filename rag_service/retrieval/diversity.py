@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
+from operator import add
 
 from rag_service.types import Passage, RankedPassage
 
@@ -39,8 +39,10 @@ def _distinct(passages: Sequence[RankedPassage], size: int, one_document: bool) 
     fingerprints: list[frozenset[str]] = []
     of_document: Counter[str] = Counter()
     for passage in passages:
+        if of_document[passage.passage.document_id] >= most:
+            continue
         fingerprint = _fingerprint(passage.passage)
-        if of_document[passage.passage.document_id] < most and not _is_known(fingerprint, fingerprints):
+        if not _is_known(fingerprint, fingerprints):
             of_document[passage.passage.document_id] += 1
             kept.append(passage)
             fingerprints.append(fingerprint)
@@ -56,14 +58,15 @@ def _in_another_language(passages: Sequence[RankedPassage]) -> list[RankedPassag
 def _fingerprint(passage: Passage) -> frozenset[str]:
     """What two near-duplicates share nearly all of: words, or pairs of characters where there are no spaces."""
     text = passage.text
-    return frozenset(map("".join, pairwise(text)) if passage.language == "zh" else text.split())
+    return frozenset(map(add, text, text[1:]) if passage.language == "zh" else text.split())
 
 
 def _is_known(fingerprint: frozenset[str], fingerprints: Sequence[frozenset[str]]) -> bool:
-    return any(_jaccard(fingerprint, other) >= SAME_TEXT for other in fingerprints)
-
-
-def _jaccard(a: frozenset[str], b: frozenset[str]) -> float:
-    if min(len(a), len(b)) < SAME_TEXT * max(len(a), len(b)):
-        return 0.0
-    return len(a & b) / (len(a | b) or 1)
+    """By a Jaccard similarity of `SAME_TEXT`, told from how many of the one are not in the other."""
+    size = len(fingerprint)
+    for other in fingerprints:
+        if min(size, len(other)) >= SAME_TEXT * max(size, len(other)):
+            shared = len(fingerprint & other)
+            if shared >= SAME_TEXT * ((size + len(other) - shared) or 1):
+                return True
+    return False

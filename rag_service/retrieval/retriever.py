@@ -117,7 +117,7 @@ class Retriever:
 
 
 def _scored(passages: Sequence[RankedPassage], scores: Sequence[float]) -> list[RankedPassage]:
-    return [replace(r, scores=replace(r.scores, rerank=s)) for r, s in zip(passages, scores, strict=True)]
+    return [RankedPassage(r.passage, replace(r.scores, rerank=s)) for r, s in zip(passages, scores, strict=True)]
 
 
 def _first_those_to_look_at(order: Sequence[tuple[int, Scores]], top_k: int) -> list[tuple[int, Scores]]:

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from rag_service.text.characters import CJK_RUN
 from rag_service.text.questions import EMPTY_STEMS, matter_of
 from rag_service.text.sentence_ends import may_end_a_sentence, sentences
-from rag_service.text.terms import TERMS_VERSION, fold, index_terms, lexical_terms, simplified, stem
+from rag_service.text.terms import TERMS_VERSION, Sought, fold, index_terms, lexical_terms, simplified, stem
 from rag_service.types import Language
 
 __all__ = [
     "EMPTY_STEMS",
     "TERMS_VERSION",
+    "Sought",
     "fold",
     "in_context",
     "in_document",

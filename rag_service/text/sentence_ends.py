@@ -29,6 +29,8 @@ _CANDIDATE = re.compile(
     rf"|．++[{_CLASS}]*+"
     r"|\n[^\S\n]*(?:\n\s*)?"
 )
+# What every candidate begins with: looking for one of these characters takes a fifth of the time.
+_MARK = re.compile(rf"[{_WIDE}{_NARROW}.．\n]")
 # Wikipedia's and Markdown's way of writing a footnote's number. While it is being written it may become a link.
 _NOTE = re.compile(r"(?:\[\^[\w-]{1,20}\]|\[\d{1,3}\](?!\())++")
 _NOTE_BEGUN = re.compile(r"\[(?:\^[\w-]{0,20}|\d{0,3})(?=\n|\Z)")
@@ -55,7 +57,7 @@ def sentences(text: str, start: int = 0, end: int | None = None) -> Iterator[tup
     """
     piece = text if start == 0 and (end is None or end >= len(text)) else text[start:end]
     begin = at = 0
-    while (match := _CANDIDATE.search(piece, at)) is not None:
+    while (match := _next_candidate(piece, at)) is not None:
         stop = _stop(piece, begin, match)
         at = match.end() if stop is None else stop
         if stop is not None:
@@ -66,7 +68,15 @@ def sentences(text: str, start: int = 0, end: int | None = None) -> Iterator[tup
 
 def may_end_a_sentence(piece: str) -> bool:
     """Whether a sentence can end somewhere in `piece`: false for nearly every piece of a text that is being written."""
-    return "." in piece or _CANDIDATE.search(piece) is not None
+    return "." in piece or _next_candidate(piece, 0) is not None
+
+
+def _next_candidate(text: str, at: int) -> re.Match[str] | None:
+    while (mark := _MARK.search(text, at)) is not None:
+        if (candidate := _CANDIDATE.match(text, mark.start())) is not None:
+            return candidate
+        at = mark.end()
+    return None
 
 
 def _trimmed(text: str, begin: int, end: int, offset: int) -> Iterator[tuple[int, int]]:
@@ -247,6 +257,7 @@ _CLOSERS_OF = {
     for opener in "（(［[【〔《〈"
 }
 _KIND = {closer: max(openers) for closer, openers in (_BRACKETS | _TITLES).items()}
+_ANY_BRACKET = re.compile(f"[{re.escape(''.join([*_CLOSERS_OF, *_KIND]))}]")
 
 
 def _is_inside_brackets(text: str, begin: int, start: int, end: int) -> bool:
@@ -266,15 +277,15 @@ def _is_inside_brackets(text: str, begin: int, start: int, end: int) -> bool:
 def _innermost_open(window: str) -> int | None:
     """Each kind of bracket is counted for itself: a closing one of another kind closes nothing."""
     closed: dict[str, int] = {}
-    for at in range(len(window) - 1, -1, -1):
-        character = window[at]
+    for bracket in reversed([*_ANY_BRACKET.finditer(window)]):
+        character = bracket.group()
         if character in _KIND:
             closed[_KIND[character]] = closed.get(_KIND[character], 0) + 1
-        elif character in _CLOSERS_OF:
-            kind = _KIND[_CLOSERS_OF[character][0]]
-            if not closed.get(kind):
-                return at
-            closed[kind] -= 1
+            continue
+        kind = _KIND[_CLOSERS_OF[character][0]]
+        if not closed.get(kind):
+            return bracket.start()
+        closed[kind] -= 1
     return None
 
 
