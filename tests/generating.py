@@ -43,11 +43,13 @@ def generating(data: Path, url: str, **settings: Any) -> Iterator[tuple[Service,
     with closing(open_storage(loaded)) as storage, closing(open_ingestion(loaded)) as ingestion:
         working = threading.Thread(target=ingestion.run)
         working.start()
-        with closing(open_service(storage)) as service, TestClient(create_app(service, auth=False)) as client:
-            Contract.watch(client)
-            yield service, client
-        ingestion.worker.stop()
-        working.join()
+        try:
+            with closing(open_service(storage)) as service, TestClient(create_app(service, auth=False)) as client:
+                Contract.watch(client)
+                yield service, client
+        finally:
+            ingestion.worker.stop()
+            working.join()
 
 
 @contextmanager

@@ -35,8 +35,8 @@ from rag_service.errors import (
     YoujuError,
 )
 from rag_service.inference.circuit_breaker import CircuitBreaker
-from rag_service.inference.completions_server import Retries
 from rag_service.inference.embeddings_server import EmbeddingLimits
+from rag_service.inference.model_server import Retries
 from rag_service.inference.openai_embedder import OpenAIEmbedder
 
 KEY = "sk-very-secret-0123456789"

@@ -30,7 +30,7 @@ from rag_service.inference.circuit_breaker import CircuitBreaker
 from rag_service.inference.completion_faults import refusal
 from rag_service.inference.completion_request import EXTENSIONS, request_body
 from rag_service.inference.completion_stream import EVENT_BYTES
-from rag_service.inference.completions_server import Retries
+from rag_service.inference.model_server import Retries
 from rag_service.inference.openai_generator import OpenAIGenerator
 from rag_service.inference.reply_limits import Limits
 from rag_service.ports import Delivery, Generation

@@ -2,62 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
-import re
-import ssl
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import partial
 
 import httpx
 
-from rag_service.errors import GenerationFailed, GeneratorTimeout, InvalidConfiguration
-from rag_service.inference.completion_faults import Fault, refusal, unreachable
+from rag_service.errors import GenerationFailed, GeneratorTimeout
+from rag_service.inference.completion_faults import refusal, unreachable
 from rag_service.inference.completion_stream import Chunk, EventSource, SseEvents, WholeBody, chunk_of, shown
+from rag_service.inference.model_server import ERROR_BODY_BYTES, Retries, address, below, client, sign_of_life
 from rag_service.inference.reply_limits import Limits, Watch, watched
 from rag_service.inference.reply_text import ReplyText
 from rag_service.types import Finished
 
-ERROR_BODY_BYTES = 16 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Retries:
-    """Tries in all, and the wait before the second; each further wait is twice as long, up to the longest.
-
-    Waits are shortened at random by up to half, so that questions turned away together do not come back together.
-    """
-
-    tries: int = 3
-    first_wait_seconds: float = 0.25
-    longest_wait_seconds: float = 4.0
-
-    def wait(self, failed_tries: int) -> float:
-        full = min(self.longest_wait_seconds, self.first_wait_seconds * 2.0 ** (failed_tries - 1))
-        return full * random.uniform(0.5, 1.0)
-
 
 class CompletionsServer:
-    """Used from one event loop. No connection is kept for the next question, no proxy asked, no redirect followed."""
+    """Used from one event loop. No connection is kept for the next question."""
 
     def __init__(self, url: str, api_key: str | None, limits: Limits, retries: Retries, *, ids_sent: bool) -> None:
-        base = _base(url)
-        self._completions = base.copy_with(path=f"{base.path.rstrip('/')}/completions")
-        self._models = base.copy_with(path=f"{base.path.rstrip('/')}/models")
+        self._base = address(url, "YOUJU_GENERATOR_URL", "an API key")
         self._api_key = api_key
         self._limits = limits
         self._retries = retries
         self._ids_sent = ids_sent
-        self._client = httpx.AsyncClient(
-            headers=_headers(api_key),
-            # Time is kept by Watch, over all steps together; only the connection has a limit of its own.
-            timeout=httpx.Timeout(None, connect=limits.connect_seconds),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
-            verify=ssl.create_default_context(),
-            trust_env=False,
-            follow_redirects=False,
-        )
+        connections = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+        headers = {"accept": "text/event-stream, application/json", "connection": "close"}
+        self._client = client(api_key, "YOUJU_GENERATOR_API_KEY", headers, connections, limits.connect_seconds)
 
     async def reply(
         self, body: bytes, text: ReplyText, say: Callable[[str], None], answering: Callable[[], None]
@@ -67,43 +38,21 @@ class CompletionsServer:
         try:
             async with watched(self._limits) as watch:
                 response = _Response(text, watch, say, answering, self._api_key)
-                await self._tries(body, response, watch)
+                await self._retries.result(partial(self._try, body, response), watch.left)
         except GeneratorTimeout:
             if not text.ended:
                 raise
         return text.finished()
 
     async def check(self) -> str:
-        """`ok`, or why the server would not answer; any answer but a refused key or a server error is a living server,
-        as not all of them have `/models`."""
-        try:
-            async with (
-                asyncio.timeout(self._limits.connect_seconds + 1.0),
-                self._client.stream("GET", self._models) as r,
-            ):
-                status = r.status_code
-        except (httpx.TransportError, TimeoutError) as error:
-            return f"the engine cannot be reached: {shown(str(error) or type(error).__name__)}"
-        if status in (401, 403):
-            return f"the engine refuses the API key ({status})"
-        return "ok" if status < 500 else f"the engine answers {status}"
+        return await sign_of_life(self._client, self._base, self._limits.connect_seconds + 1.0, "the engine")
 
     async def close(self) -> None:
         await self._client.aclose()
 
-    async def _tries(self, body: bytes, response: _Response, watch: Watch) -> None:
-        for failed in range(1, self._retries.tries + 1):
-            try:
-                return await self._try(body, response)
-            except Fault as fault:
-                wait = max(self._retries.wait(failed), fault.retry_after_seconds or 0.0)
-                if not fault.again or failed == self._retries.tries or wait >= watch.left():
-                    raise
-            await asyncio.sleep(wait)
-
     async def _try(self, body: bytes, response: _Response) -> None:
         try:
-            async with self._client.stream("POST", self._completions, content=body) as incoming:
+            async with self._client.stream("POST", below(self._base, "completions"), content=body) as incoming:
                 await self._refuse(incoming)
                 await response.read(incoming)
         except httpx.ConnectTimeout as error:
@@ -204,28 +153,3 @@ def _events(incoming: httpx.Response) -> EventSource:
     if kind == "application/json":
         return WholeBody()
     raise GenerationFailed(f"the engine answers in {shown(kind)} instead of an event stream")
-
-
-def _base(url: str) -> httpx.URL:
-    try:
-        base = httpx.URL(url)
-    except httpx.InvalidURL as error:
-        raise InvalidConfiguration(f"YOUJU_GENERATOR_URL: {error}") from error
-    if base.userinfo:
-        raise InvalidConfiguration("a password in YOUJU_GENERATOR_URL would end up in logs: use an API key")
-    return base
-
-
-def _headers(api_key: str | None) -> dict[str, str]:
-    if api_key is not None and not re.fullmatch(r"[!-~]+", api_key):
-        # Found here, as the HTTP library would quote the key in its own error, once a question is asked.
-        raise InvalidConfiguration("YOUJU_GENERATOR_API_KEY has blanks, line ends or characters other than ASCII")
-    plain = {
-        "accept": "text/event-stream, application/json",
-        # A compressed stream could unfold to any size inside the HTTP library, before a limit here sees it.
-        "accept-encoding": "identity",
-        "content-type": "application/json",
-        "connection": "close",
-        "user-agent": "youju",
-    }
-    return plain if api_key is None else plain | {"authorization": f"Bearer {api_key}"}

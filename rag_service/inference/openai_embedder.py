@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import threading
 import time
 from collections.abc import Sequence
@@ -14,17 +13,16 @@ from numpy.typing import NDArray
 
 from rag_service.errors import EmbedderTimeout, EmbedderUnavailable, EmbeddingFailed, Overloaded
 from rag_service.inference.background_loop import BackgroundLoop
-from rag_service.inference.circuit_breaker import Admission, CircuitBreaker, CircuitOpen
+from rag_service.inference.circuit_breaker import Admission, CircuitBreaker
 from rag_service.inference.completion_faults import Fault
-from rag_service.inference.completions_server import Retries
 from rag_service.inference.embeddings_server import EmbeddingLimits, EmbeddingsServer
-from rag_service.inference.engine_check import EngineCheck
+from rag_service.inference.model_server import Retries
 from rag_service.inference.prefixes import prefixes_of
+from rag_service.inference.server_health import ServerHealth
 from rag_service.inference.unit_vectors import unit_vectors
 from rag_service.ports import Vector, Vectors
 
 KIND = "openai:"
-CHECK_SECONDS = 5.0
 
 
 class OpenAIEmbedder:
@@ -61,9 +59,10 @@ class OpenAIEmbedder:
         self._breaker = breaker or CircuitBreaker(failures=5, open_seconds=10.0, clock=time.monotonic)
         self._lock = threading.Lock()
         self._closed = False
-        self._checking: asyncio.Task[None] | None = None
         self._loop = BackgroundLoop("openai-embedder")
-        self._check = EngineCheck(self._ask_after, CHECK_SECONDS, time.monotonic)
+        self._health = ServerHealth(
+            "the embedding server", EmbedderUnavailable, self._breaker, self._loop, self._server.check
+        )
         self.dimensions = dimensions or self._learnt_dimensions()
 
     def embed(self, texts: Sequence[str]) -> Vectors:
@@ -74,10 +73,7 @@ class OpenAIEmbedder:
         return vector
 
     def ready(self) -> str:
-        state, seconds = self._check.state(), self._breaker.open_for()
-        if state == "ok" and seconds > 0:
-            return f"the embedding server failed repeatedly and is left alone for {math.ceil(seconds)} s"
-        return state
+        return self._health.state()
 
     def close(self) -> None:
         """Ends every request under way with EmbedderUnavailable, and the thread. May be called again."""
@@ -102,7 +98,7 @@ class OpenAIEmbedder:
         return unit_vectors(self._rows(texts), len(texts), self.dimensions, self.name)
 
     def _rows(self, texts: list[str]) -> NDArray[np.float64]:
-        admission = self._admit()
+        admission = self._health.admit()
         try:
             rows = self._begin(texts).result()
         except Fault as fault:
@@ -119,17 +115,8 @@ class OpenAIEmbedder:
             self._breaker.abandoned(admission)
             raise
         self._breaker.succeeded(admission)
-        self._check.learnt("ok")
+        self._health.learnt("ok")
         return rows
-
-    def _admit(self) -> Admission:
-        try:
-            return self._breaker.admit()
-        except CircuitOpen as error:
-            raise EmbedderUnavailable(
-                "the embedding server failed repeatedly and is left alone for a while",
-                retry_after_seconds=math.ceil(error.retry_after_seconds),
-            ) from error
 
     def _begin(self, texts: list[str]) -> Future[NDArray[np.float64]]:
         with self._lock:
@@ -144,17 +131,7 @@ class OpenAIEmbedder:
             self._breaker.abandoned(admission)
         # A refused key does not open the circuit, and yet nothing can be embedded until somebody mends it.
         if not isinstance(fault.error, EmbeddingFailed | Overloaded):
-            self._check.learnt(fault.error.detail)
-
-    def _ask_after(self) -> None:
-        self._loop.post(self._begin_check)
-
-    def _begin_check(self) -> None:
-        if self._checking is None or self._checking.done():
-            self._checking = asyncio.get_running_loop().create_task(self._run_check())
-
-    async def _run_check(self) -> None:
-        self._check.learnt(await self._server.check())
+            self._health.learnt(fault.error.detail)
 
     async def _end_all(self) -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,17 +11,16 @@ from typing import Literal
 
 from rag_service.errors import GenerationFailed, GeneratorUnavailable, Overloaded, YoujuError
 from rag_service.inference.background_loop import BackgroundLoop
-from rag_service.inference.circuit_breaker import Admission, CircuitBreaker, CircuitOpen
+from rag_service.inference.circuit_breaker import Admission, CircuitBreaker
 from rag_service.inference.completion_faults import Fault
 from rag_service.inference.completion_request import request_body
-from rag_service.inference.completions_server import CompletionsServer, Retries
-from rag_service.inference.engine_check import EngineCheck
+from rag_service.inference.completions_server import CompletionsServer
+from rag_service.inference.model_server import Retries
 from rag_service.inference.reply_limits import Limits
 from rag_service.inference.reply_text import ReplyText
+from rag_service.inference.server_health import ServerHealth
 from rag_service.ports import Delivery
 from rag_service.types import Finished, Sampling
-
-CHECK_SECONDS = 5.0
 
 Verdict = Literal["succeeded", "failed", "abandoned"]
 """What a reply says about the engine, in the circuit breaker's words."""
@@ -69,10 +67,9 @@ class OpenAIGenerator:
         self._lock = threading.Lock()
         self._under_way: set[_Reply] = set()
         self._closed = False
-        self._checking: asyncio.Task[None] | None = None
         self._loop = BackgroundLoop("openai-generator")
-        self._check = EngineCheck(self._ask_after, CHECK_SECONDS, time.monotonic)
-        self._check.state()
+        self._health = ServerHealth("the engine", GeneratorUnavailable, self._breaker, self._loop, self._server.check)
+        self._health.state()
 
     def start(self, prompt: Sequence[int], sampling: Sampling, deliver: Callable[[Delivery], None]) -> _Reply:
         """`deliver` must not wait for a lock that its caller holds while it cancels."""
@@ -84,7 +81,7 @@ class OpenAIGenerator:
                 raise GeneratorUnavailable("the generator is shut down")
             if len(self._under_way) >= self._queue:
                 raise Overloaded(f"{self._queue} replies are under way", retry_after_seconds=1)
-            admission = self._admit()
+            admission = self._health.admit()
             ask = partial(self._server.reply, body, text, answering=partial(self._breaker.answering, admission))
             reply = _Reply(self._loop, ask, deliver, partial(self._over, admission))
             self._under_way.add(reply)
@@ -92,10 +89,7 @@ class OpenAIGenerator:
         return reply
 
     def ready(self) -> str:
-        state, seconds = self._check.state(), self._breaker.open_for()
-        if state == "ok" and seconds > 0:
-            return f"the engine failed repeatedly and is left alone for {math.ceil(seconds)} s"
-        return state
+        return self._health.state()
 
     def close(self) -> None:
         """Ends every reply under way with GeneratorUnavailable, and the thread. May be called again."""
@@ -104,44 +98,23 @@ class OpenAIGenerator:
         if not closed:
             self._loop.close(self._end_all())
 
-    def _admit(self) -> Admission:
-        try:
-            return self._breaker.admit()
-        except CircuitOpen as error:
-            raise GeneratorUnavailable(
-                "the engine failed repeatedly and is left alone for a while",
-                retry_after_seconds=math.ceil(error.retry_after_seconds),
-            ) from error
-
     def _over(self, admission: Admission, reply: _Reply, verdict: Verdict, last: Finished | YoujuError) -> None:
         with self._lock:
             self._under_way.discard(reply)
         if verdict == "succeeded":
             self._breaker.succeeded(admission)
-            self._check.learnt("ok")
+            self._health.learnt("ok")
         elif verdict == "failed":
             self._breaker.failed(admission)
-            self._check.learnt(str(last))
+            self._health.learnt(str(last))
         else:
             self._breaker.abandoned(admission)
-
-    def _ask_after(self) -> None:
-        self._loop.post(self._begin_check)
-
-    def _begin_check(self) -> None:
-        if self._checking is None or self._checking.done():
-            self._checking = asyncio.get_running_loop().create_task(self._run_check())
-
-    async def _run_check(self) -> None:
-        self._check.learnt(await self._server.check())
 
     async def _end_all(self) -> None:
         with self._lock:
             replies = list(self._under_way)
         await asyncio.gather(*(reply.end() for reply in replies))
-        if self._checking is not None:
-            self._checking.cancel()
-            await asyncio.wait([self._checking])
+        await self._health.end()
         await self._server.close()
 
 
