@@ -194,6 +194,21 @@ def test_of_equal_chunks_the_older_are_found_also_where_some_were_asked_for(tmp_
         assert base.search_and_score(terms, weighted, 60, others)[0].tolist() == [*range(1, 101, 2), *range(2, 21, 2)]
 
 
+def test_equal_chunks_have_equal_scores_whether_they_were_asked_for_or_not(tmp_path: Path) -> None:
+    leg = one_way("w1", "w2", "w3")
+    for others in range(24):
+        # Other statistics each time: of some the bonus takes more than of others.
+        rest = {10 + i: "f " * (i + 1) for i in range(others)}
+        folder = tmp_path / str(others)
+        folder.mkdir()
+        base = base_of({1: "w1 w2 pad", 2: "w1 w2 pad", 3: "x " * others + "w3", **rest}, folder)
+        terms, weighted = distinct_terms([leg]), asked(base, leg)
+        ids, scores, of_others = base.search_and_score(terms, weighted, 3, [2])
+        by_id = dict(zip(ids.tolist(), scores.tolist(), strict=True))
+        assert [i for i in by_id if i < 3] == [1, 2]
+        assert by_id[1] == by_id[2] == of_others[2]
+
+
 @pytest.mark.parametrize("leg", [(), one_way("nowhere"), (Concept((Way(("no", "where")), Way(("nowhere",)))),)])
 def test_a_query_without_known_terms_finds_nothing(tmp_path: Path, leg: tuple[Concept, ...]) -> None:
     base = base_of(random_texts(5, longest=9), tmp_path)

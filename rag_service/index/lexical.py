@@ -135,8 +135,7 @@ class LexicalBase:
         """`search`, and `scores_of` those `ids`, which `only` must let through.
 
         Either reads all postings of the terms; this reads them once. The ids come first, by a bonus that no score
-        reaches, and get it off again, which leaves their scores exact to some ten-millionths of `leg.most`. What is
-        within a millionth counts as equal.
+        reaches, and get it off again, which leaves scores exact to some ten-millionths of `leg.most`.
         """
         clauses = self._clauses(terms, leg)
         if not clauses or not ids:
@@ -146,11 +145,12 @@ class LexicalBase:
         query = self._narrowed([*clauses, (tantivy.Occur.Should, wanted)], only)
         found, scores = self._found(query, min(k + len(ids), self.chunks))
         is_wanted = scores >= bonus
-        scores[is_wanted] -= bonus
+        # All through the sum of 32 bits that those with the bonus went through: equals stay equal, the older first.
+        raised = np.where(is_wanted, scores, scores.astype(np.float32) + np.float32(bonus))
+        scores = raised - bonus
         of_ids = dict(zip(found[is_wanted].tolist(), scores[is_wanted].tolist(), strict=True))
         found, scores = found[scores > 0.0], scores[scores > 0.0]
-        # Rounded, so that those that had the bonus stay equal to their equals, of which the older come first.
-        best = np.lexsort((found, -np.round(scores * (1 << 20) / bonus)))[:k]
+        best = np.lexsort((found, -scores))[:k]
         return found[best], scores[best], of_ids
 
     def scores_of(self, terms: Sequence[str], leg: WeightedLeg, ids: Sequence[int]) -> dict[int, float]:
