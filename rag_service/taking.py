@@ -109,8 +109,8 @@ class Taken:
     is_new: bool
 
 
-# Told of what a batch brought, and whether that is all of it.
 Remember = Callable[[Sequence[Taken], bool], None]
+"""Told of what a batch brought, and whether that is all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ class Taker:
     def accept(
         self, sources: Sequence[Source], report: IngestReport, remember: Remember | None = None
     ) -> Iterator[list[Taken]]:
-        """A batch at a time; while one is worked on the next is being taken in.
+        """A batch at a time; while one is worked on the next is being taken in, and whoever leaves waits for that.
 
         What is refused is in the report. `remember` is given: they are a folder's, which may remove them again. It is
         told of each batch at once, in whatever thread: should the run be broken off, the next one knows whose they are.
@@ -173,9 +173,11 @@ class Taker:
         with ThreadPoolExecutor(1, thread_name_prefix="ingest-accept") as threads:
             coming: Future[_Batch] | None = None
             for batch in _batches(sources):
-                before, coming = coming, threads.submit(self._take, batch, remember)
+                # Not before the last one is whole: where that found no room, nothing more is stored.
+                before = coming.result() if coming is not None else None
+                coming = threads.submit(self._take, batch, remember)
                 if before is not None:
-                    yield self._told(before.result(), report)
+                    yield self._told(before, report)
             if coming is not None:
                 yield self._told(coming.result(), report)
 

@@ -321,6 +321,26 @@ def test_what_was_taken_in_ahead_is_the_folders_though_the_run_is_broken_off(
     assert set(place.documents()) == {path.name for path in place.root.iterdir()} >= {one}
 
 
+def test_after_a_batch_that_found_no_room_nothing_more_is_stored(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(taking, "_FILES_AT_ONCE", 2)
+    place.write({f"{number}.md": f"Number {number}." for number in range(8)})
+    intake, calls = place.rooms.storage.intake, itertools.count(1)
+    accept = type(intake).accept
+
+    def full_at_second(self: object, *arguments: Any, **named: Any) -> object:
+        if next(calls) == 2:
+            raise StorageFull("no space left")
+        return accept(intake, *arguments, **named)
+
+    monkeypatch.setattr(type(intake), "accept", full_at_second)
+    with pytest.raises(StorageFull):
+        place.update()
+
+    assert next(calls) == 3
+    assert [document.state for document in place.documents().values()] == ["ready", "ready"]
+    assert counts(place.update()) == (6, 0, 2, 0, 0)
+
+
 def test_without_mirroring_nothing_is_ever_removed(place: Place) -> None:
     place.write({"a.md": "First.", "b.md": "Second."})
     place.update(removes=False)
