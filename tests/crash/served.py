@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -273,7 +273,7 @@ class Cycles:
 
     def _breaches(self, client: httpx.Client) -> Iterator[str]:
         deadline = time.monotonic() + 120
-        while self._kb and waiting(client, self._kb):
+        while self._kb and waiting(client, self._kb, self._promises.kept()):
             if time.monotonic() > deadline:
                 yield "documents wait for ever"
                 return
@@ -309,9 +309,15 @@ def retrieved(client: httpx.Client, kb: str) -> set[str]:
     return {passage["document_id"] for passage in response.json()["passages"]}
 
 
-def waiting(client: httpx.Client, kb: str) -> bool:
+def waiting(client: httpx.Client, kb: str, documents: Iterable[str]) -> bool:
     listings = [client.get(f"/v1/knowledge-bases/{kb}/documents?state={s}").json() for s in ("queued", "processing")]
-    return any(listing["items"] for listing in listings)
+    return any(listing["items"] for listing in listings) or any(is_replaced(client, one) for one in documents)
+
+
+def is_replaced(client: httpx.Client, document: str) -> bool:
+    """It answers, and is `ready`, with the version before while the bytes that its entity tag names are made ready."""
+    shown = client.get(f"/v1/documents/{document}")
+    return shown.status_code == 200 and shown.headers["ETag"].strip('"') != shown.json()["sha256"]
 
 
 def main() -> int:
