@@ -130,18 +130,6 @@ def test_a_document_that_says_the_rest_elsewhere_lifts_its_passages() -> None:
     assert all(one < other for one, other in zip(apart, together, strict=True))
 
 
-def test_a_document_that_says_all_lifts_a_passage_more_than_twice_as_much_as_one_that_says_half() -> None:
-    words = tuple(WeighedConcept(1.0, (((term,), 1.0),)) for term in ("batteri", "charg", "warranti", "screen"))
-    coverage = {"kb": Coverage(Weighed(words, ()))}
-
-    def score(*said_elsewhere: str) -> float:
-        passages = [ranked(text, 0.5, n, "A") for n, text in enumerate(("Nothing.", *said_elsewhere))]
-        return by_coverage(passages, coverage)[0]
-
-    none, half, all_ = score(), score("Battery.", "Charge."), score("Battery.", "Charge.", "Warranty.", "Screen.")
-    assert all_ - none == pytest.approx(4 * (half - none))
-
-
 def test_each_passage_is_scored_by_the_weights_of_its_own_knowledge_base() -> None:
     here = Coverage(Weighed((WeighedConcept(1.0, ((("batteri",), 1.0),)),), ()))
     elsewhere = Coverage(Weighed((WeighedConcept(1.0, ()),), ()))
