@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
@@ -91,7 +92,7 @@ def open_ingestion(settings: Settings) -> Ingestion:
         )
     )
     publisher = Publisher(database, partial(documents.collect, remove=blobs.remove))
-    pipeline = Pipeline(blobs, sandbox, cache(partial(_measure, embedders)), embedders, publisher)
+    pipeline = Pipeline(blobs, sandbox, made_once(partial(_measure, embedders)), embedders, publisher)
     changes = Reembeddings(database)
     return Ingestion(
         database=database,
@@ -107,6 +108,17 @@ def _embedder(name: str, settings: Settings) -> WorkerEmbedder:
     if is_remote(name):
         return open_remote(name, settings)
     return EmbeddingProcess(name, settings.model_folder)
+
+
+def made_once(make: Callable[[str], Measure]) -> Callable[[str], Measure]:
+    """Of each embedder one, however many ask at once: a tokenizer has 40 MB, and `cache` alone made one a parse."""
+    made, lock = cache(make), threading.Lock()
+
+    def measure(name: str) -> Measure:
+        with lock:
+            return made(name)
+
+    return measure
 
 
 def _measure(embedders: TextEmbedders[WorkerEmbedder], name: str) -> Measure:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 from rooms import TENANT, Room, open_room, vectors_of
 from sqlalchemy import select
 
+from ingest.bootstrap import made_once
 from ingest.pipeline import Embedded, Measure, Pipeline
 from ingest.sandbox import Leash, ParseAbandoned, Sandbox
 from rag_service.db.registration import Upload
@@ -200,3 +203,19 @@ def test_a_text_that_cannot_be_cut_in_time_is_a_failure_with_a_reason(bench: Ben
     with pytest.raises(ParseFailed) as failed:
         pipeline.prepare(claim, pipeline.parse(claim, Leash()), Leash())
     assert failed.value.data == {"reason": "parse-timeout", "limit_seconds": 0.0}
+
+
+def test_parses_that_begin_at_once_share_one_tokenizer() -> None:
+    made: list[str] = []
+
+    def make(name: str) -> Measure:
+        time.sleep(0.05)
+        made.append(name)
+        return Measure(UseMultilingualTokens())
+
+    measure = made_once(make)
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(measure, ["a", "b"] * 8))
+
+    assert sorted(made) == ["a", "b"]
+    assert len({id(one) for one in found}) == 2
