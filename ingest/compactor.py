@@ -7,6 +7,7 @@ import threading
 import time
 from pathlib import Path
 
+from ingest import heap
 from rag_service import failpoints
 from rag_service.blobs import BlobStore
 from rag_service.db.documents import Documents
@@ -57,6 +58,7 @@ class Compactor:
                 # Another is at it, or died at it: not seen, so the next look asks again.
                 return False
             self._rebuild(knowledge_base_id)
+            heap.give_back()
             compacted = True
         self._seen[knowledge_base_id] = revision
         return compacted
