@@ -12,7 +12,8 @@ from rag_service.types import Block, BlockKind, ParsedDocument
 _DROPPED = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u00ad\u200b\u2060\ufeff\ud800-\udfff\ufffe\uffff]")
 _LINE_END = re.compile("\r\n|[\r\x0b\x0c\x85\u2028\u2029]")
 _TRAILING = re.compile(r"(?<![^\S\n])[^\S\n]++$", re.MULTILINE)
-_WORD = re.compile(r"[^\s|:\-]")
+_RULE = re.compile(r"\n[ |:\-]*(?=\n|$)")
+"""Of a table, below its header: strokes there are nobody's cells, elsewhere they are."""
 _BLANK_LINES = re.compile(r"\n{3,}")
 
 
@@ -38,7 +39,7 @@ class CanonicalText:
         """Append one block; one of white space alone, or a table of empty cells, is left out."""
         body = _BLANK_LINES.sub("\n\n", _TRAILING.sub("", clean(text)))
         body = body.strip("\n") if kind in ("code", "list") else body.strip()
-        if not body.strip() or (kind == "table" and not _WORD.search(body)):
+        if not body.strip() or (kind == "table" and not _RULE.sub("", body, count=1).strip("| \n")):
             return
         if self._parts:
             self._parts.append("\n\n")
