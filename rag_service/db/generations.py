@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, delete, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, exists, func, insert, select, update
 
 from rag_service.db.tables import (
     chunks,
@@ -23,6 +23,10 @@ from rag_service.errors import NotFound, VectorsForgotten, WrongDimensions
 from rag_service.ports import VectorSpace
 
 BYTES_A_NUMBER = 2
+_DIMENSIONS = select(generations.c.dimensions).where(
+    generations.c.knowledge_base_id == bindparam("in_kb"), generations.c.embedder == bindparam("by_embedder")
+)
+"""Made once: every document that becomes ready goes through it."""
 
 
 def lock(connection: Connection, knowledge_base_id: str) -> str:
@@ -35,9 +39,7 @@ def lock(connection: Connection, knowledge_base_id: str) -> str:
 
 
 def of(connection: Connection, knowledge_base_id: str, embedder: str) -> VectorSpace:
-    dimensions = connection.scalar(
-        select(generations.c.dimensions).where(*_is(knowledge_base_id, embedder)),
-    )
+    dimensions = connection.scalar(_DIMENSIONS, {"in_kb": knowledge_base_id, "by_embedder": embedder})
     return VectorSpace(embedder, dimensions)
 
 

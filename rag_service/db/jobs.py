@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Double, and_, bindparam, case, func, insert, select, update
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from rag_service import failpoints
 from rag_service.db import items, problems, reembedding_jobs
@@ -206,6 +208,44 @@ class Jobs:
         return late if late is not None and late > 0 else None
 
 
+def _claiming() -> ReturningUpdate[Any]:
+    i = job_items.c
+    values = {
+        "state": "processing", "attempts": i.attempts + 1, "token": i.token + 1, "worker": bindparam("by_worker"),
+        "lease_until": now() + bindparam("lease_seconds", type_=Double()),
+    }  # fmt: skip
+    claim = (
+        i.id.label("item_id"), i.worker, i.attempts.label("attempt"), i.token, i.job_id, i.document_id,
+        i.knowledge_base_id, i.filename, i.media_type, i.sha256, i.bytes,
+    )  # fmt: skip
+    these = i.id.in_(bindparam("of_items", expanding=True))
+    return update(job_items).where(these).values(**values).returning(*claim)
+
+
+# Made once: every document goes through them.
+_CLAIM = _claiming()
+_SET_DOCUMENTS = (
+    update(documents)
+    .where(documents.c.id.in_(bindparam("of_documents", expanding=True)), documents.c.version == 0)
+    .values(state=bindparam("to_state"), updated_at=now())
+)
+_FINISH = (
+    update(job_items)
+    .where(
+        job_items.c.id == bindparam("held_item"), job_items.c.token == bindparam("held_token"),
+        job_items.c.state == "processing",
+    )
+    .values(state=bindparam("to_state"), lease_until=None)
+)  # fmt: skip
+_LOCK_JOB = select(jobs.c.id).where(jobs.c.id == bindparam("of_job")).with_for_update()
+_STILL_OPEN = select(job_items.c.id).where(job_items.c.job_id == bindparam("of_job"), is_open()).exists()
+_CLOSE_JOB = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("of_job"), jobs.c.finished_at.is_(None), ~_STILL_OPEN)
+    .values(finished_at=now())
+)
+
+
 def open_job(connection: Connection, tenant: str, knowledge_base_id: str, kind: str) -> str:
     job_id = new_id()
     connection.execute(
@@ -217,8 +257,8 @@ def open_job(connection: Connection, tenant: str, knowledge_base_id: str, kind: 
 def finish_item(connection: Connection, claim: Claim, state: str, problem: Problem | None = None) -> None:
     """Raises LeaseLost unless the claim still holds; then nothing of the transaction may be committed."""
     stored = None if problem is None else problems.to_json(problem)
-    values = {"state": state, "problem": stored, "lease_until": None}
-    if connection.execute(update(job_items).where(_still(claim)).values(**values)).rowcount == 0:
+    held = {"held_item": claim.item_id, "held_token": claim.token}
+    if connection.execute(_FINISH, {**held, "to_state": state, "problem": stored}).rowcount == 0:
         raise LeaseLost("cancelled, deleted or claimed by another worker since", document_id=claim.document_id)
     close_finished(connection, claim.job_id)
 
@@ -236,11 +276,8 @@ def cancel_items(connection: Connection, item_ids: Collection[int]) -> None:
 def close_finished(connection: Connection, job_id: str) -> None:
     """Stamp the job once nothing of it is open."""
     # Locked, so that of two who finish its last items at once the second sees the first's.
-    connection.execute(select(jobs.c.id).where(jobs.c.id == job_id).with_for_update())
-    still_open = select(job_items.c.id).where(job_items.c.job_id == job_id, is_open()).exists()
-    connection.execute(
-        update(jobs).where(jobs.c.id == job_id, jobs.c.finished_at.is_(None), ~still_open).values(finished_at=now())
-    )
+    connection.execute(_LOCK_JOB, {"of_job": job_id})
+    connection.execute(_CLOSE_JOB, {"of_job": job_id})
 
 
 def queue_documents(connection: Connection, document_ids: Iterable[str]) -> None:
@@ -277,19 +314,7 @@ def _take(connection: Connection, turns: Turns, limit: int) -> list[Waiting]:
 
 
 def _claim(connection: Connection, ids: Sequence[int], worker: str, lease_seconds: float) -> list[Claim]:
-    i = job_items.c
-    rows = connection.execute(
-        update(job_items)
-        .where(i.id.in_(ids))
-        .values(
-            state="processing", attempts=i.attempts + 1, token=i.token + 1, worker=worker,
-            lease_until=now() + lease_seconds,
-        )
-        .returning(
-            i.id.label("item_id"), i.worker, i.attempts.label("attempt"), i.token, i.job_id, i.document_id,
-            i.knowledge_base_id, i.filename, i.media_type, i.sha256, i.bytes,
-        )
-    )  # fmt: skip
+    rows = connection.execute(_CLAIM, {"of_items": ids, "by_worker": worker, "lease_seconds": lease_seconds})
     claims = {row["item_id"]: Claim(**row) for row in rows.mappings()}
     return [claims[item_id] for item_id in ids]
 
@@ -324,11 +349,7 @@ def _fail_documents(connection: Connection, document_ids: Sequence[str], problem
 
 def _set_documents(connection: Connection, document_ids: Sequence[str], state: str) -> None:
     # A document that already answers with an older version stays `ready` while the next one is made.
-    connection.execute(
-        update(documents)
-        .where(documents.c.id.in_(document_ids), documents.c.version == 0)
-        .values(state=state, updated_at=now())
-    )
+    connection.execute(_SET_DOCUMENTS, {"of_documents": document_ids, "to_state": state})
 
 
 _STAGES: dict[JobState, str] = {

@@ -115,14 +115,18 @@ class KnowledgeBases:
             return list(connection.scalars(select(knowledge_bases.c.id).order_by(knowledge_bases.c.id)))
 
 
+_RAISE = (
+    update(knowledge_bases)
+    .where(knowledge_bases.c.id == bindparam("of_kb"))
+    .values(revision=knowledge_bases.c.revision + 1)
+    .returning(knowledge_bases.c.revision)
+)
+"""Made once: every document that becomes ready goes through it."""
+
+
 def raise_revision(connection: Connection, knowledge_base_id: str) -> int:
     """The next revision, under the row's lock until the transaction ends. Raises NotFound."""
-    revision = connection.scalar(
-        update(knowledge_bases)
-        .where(knowledge_bases.c.id == knowledge_base_id)
-        .values(revision=knowledge_bases.c.revision + 1)
-        .returning(knowledge_bases.c.revision)
-    )
+    revision = connection.scalar(_RAISE, {"of_kb": knowledge_base_id})
     if revision is None:
         raise NotFound("the knowledge base is gone", knowledge_base_id=knowledge_base_id)
     return int(revision)

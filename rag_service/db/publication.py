@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from rag_service import failpoints
 from rag_service.db import generations
@@ -35,8 +35,7 @@ class Publisher:
     def embedder_of(self, knowledge_base_id: str) -> str:
         """The one that is to embed its documents. Raises NotFound."""
         with self._database.glance() as connection:
-            mine = select(knowledge_bases.c.embedder).where(knowledge_bases.c.id == knowledge_base_id)
-            embedder = connection.scalar(mine)
+            embedder = connection.scalar(_EMBEDDER, {"in_kb": knowledge_base_id})
         if embedder is None:
             raise NotFound("the knowledge base is gone", knowledge_base_id=knowledge_base_id)
         return str(embedder)
@@ -46,13 +45,8 @@ class Publisher:
         found: dict[str, Halves] = {}
         with self._database.read() as connection:
             for some in batches(set(text_sha256s)):
-                # One chunk of a text is enough, however many thousand documents have it.
-                known = (vectors.c.text_sha256.in_(some), vectors.c.embedder == embedder)
-                last = select(func.max(vectors.c.chunk_id)).where(*known).group_by(vectors.c.text_sha256)
-                query = select(vectors.c.text_sha256, vectors.c.vector).where(
-                    vectors.c.chunk_id.in_(last), vectors.c.embedder == embedder
-                )
-                found |= {row.text_sha256: np.frombuffer(row.vector, _HALF) for row in connection.execute(query)}
+                rows = connection.execute(_KNOWN_VECTORS, {"of_texts": some, "by_embedder": embedder})
+                found |= {row.text_sha256: np.frombuffer(row.vector, _HALF) for row in rows}
         return found
 
     def publish(
@@ -98,23 +92,57 @@ class Publisher:
         return revision
 
 
+# Statements stand here, made once: every document goes through each of them, and making them anew took as long as
+# running them.
+_EMBEDDER = select(knowledge_bases.c.embedder).where(knowledge_bases.c.id == bindparam("in_kb"))
+_BY_EMBEDDER = vectors.c.embedder == bindparam("by_embedder")
+# One chunk of a text is enough, however many thousand documents have it.
+_LAST_OF_TEXT = (
+    select(func.max(vectors.c.chunk_id))
+    .where(vectors.c.text_sha256.in_(bindparam("of_texts", expanding=True)), _BY_EMBEDDER)
+    .group_by(vectors.c.text_sha256)
+)
+_KNOWN_VECTORS = select(vectors.c.text_sha256, vectors.c.vector).where(
+    vectors.c.chunk_id.in_(_LAST_OF_TEXT), _BY_EMBEDDER
+)
+_OTHERS_WITH_BYTES = select(documents.c.id).where(
+    documents.c.knowledge_base_id == bindparam("in_kb"), documents.c.sha256 == bindparam("with_sha256"),
+    documents.c.deleted_at.is_(None), documents.c.id != bindparam("but_id"),
+)  # fmt: skip
+_LAST_VERSION = select(func.max(document_versions.c.version)).where(
+    document_versions.c.document_id == bindparam("of_document")
+)
+_RETIRE = (
+    update(chunks)
+    .where(
+        chunks.c.version_id.in_(
+            select(document_versions.c.id).where(document_versions.c.document_id == bindparam("of_document"))
+        ),
+        chunks.c.retired_revision.is_(None),
+    )
+    .values(retired_revision=bindparam("by_revision"))
+)
+_INSERT_VERSION = insert(document_versions).values(created_at=now()).returning(document_versions.c.id)
+_INSERT_CHUNKS = insert(chunks).returning(chunks.c.id, sort_by_parameter_order=True)
+_INSERT_VECTORS = insert(vectors)
+_BYTES = select(documents.c.sha256).where(documents.c.id == bindparam("of_document"))
+_SET_DOCUMENT = (
+    update(documents)
+    .where(documents.c.id == bindparam("of_document"))
+    .values(state="ready", error=None, updated_at=now())
+)
+
+
 def _demand_untaken(connection: Connection, claim: Claim) -> None:
     """Under the knowledge base's lock, which everyone holds who gives a document bytes."""
-    others = select(documents.c.id).where(
-        documents.c.knowledge_base_id == claim.knowledge_base_id,
-        documents.c.sha256 == claim.sha256,
-        documents.c.deleted_at.is_(None),
-        documents.c.id != claim.document_id,
-    )
-    taken = connection.scalar(others)
+    mine = {"in_kb": claim.knowledge_base_id, "with_sha256": claim.sha256, "but_id": claim.document_id}
+    taken = connection.scalar(_OTHERS_WITH_BYTES, mine)
     if taken is not None:
         raise ContentTaken("another document of the knowledge base has these bytes", document_id=taken)
 
 
 def _demand_answering(connection: Connection, claim: Claim, embedder: str) -> None:
-    answering = connection.scalar(
-        select(knowledge_bases.c.embedder).where(knowledge_bases.c.id == claim.knowledge_base_id)
-    )
+    answering = connection.scalar(_EMBEDDER, {"in_kb": claim.knowledge_base_id})
     if answering != embedder:
         raise EmbedderChanged(
             f"embedded by {embedder}, while {answering} is the knowledge base's embedder by now",
@@ -126,42 +154,36 @@ def _set_document(
     connection: Connection, claim: Claim, parsed: ParsedDocument, drafts: Sequence[ChunkDraft], version: int
 ) -> str:
     """The SHA-256 of the bytes it had before."""
-    before = connection.scalar(select(documents.c.sha256).where(documents.c.id == claim.document_id))
+    before = connection.scalar(_BYTES, {"of_document": claim.document_id})
     connection.execute(
-        update(documents)
-        .where(documents.c.id == claim.document_id)
-        .values(
-            filename=claim.filename, media_type=claim.media_type, bytes=claim.bytes, sha256=claim.sha256,
-            version=version, state="ready", error=None, chunks=len(drafts), pages=parsed.pages,
-            language=_main_language(drafts), updated_at=now(),
-        )
+        _SET_DOCUMENT,
+        {
+            "of_document": claim.document_id, "filename": claim.filename, "media_type": claim.media_type,
+            "bytes": claim.bytes, "sha256": claim.sha256, "version": version, "chunks": len(drafts),
+            "pages": parsed.pages, "language": _main_language(drafts),
+        },
     )  # fmt: skip
     return str(before)
 
 
 def _next_version(connection: Connection, document_id: str) -> int:
-    last = select(func.max(document_versions.c.version)).where(document_versions.c.document_id == document_id)
-    return int(connection.scalar(last) or 0) + 1
+    return int(connection.scalar(_LAST_VERSION, {"of_document": document_id}) or 0) + 1
 
 
 def _retire_older(connection: Connection, document_id: str, revision: int) -> None:
-    older = select(document_versions.c.id).where(document_versions.c.document_id == document_id)
-    live = (chunks.c.version_id.in_(older), chunks.c.retired_revision.is_(None))
-    connection.execute(update(chunks).where(*live).values(retired_revision=revision))
+    connection.execute(_RETIRE, {"of_document": document_id, "by_revision": revision})
 
 
 def _insert_version(connection: Connection, claim: Claim, parsed: ParsedDocument, version: int) -> int:
-    return int(
-        connection.execute(
-            insert(document_versions)
-            .values(
-                document_id=claim.document_id, version=version, filename=claim.filename, sha256=claim.sha256,
-                bytes=claim.bytes, media_type=claim.media_type, text=parsed.text, pages=parsed.pages,
-                parser=parsed.parser, created_at=now(),
-            )
-            .returning(document_versions.c.id)
-        ).scalar_one()
+    made = connection.execute(
+        _INSERT_VERSION,
+        {
+            "document_id": claim.document_id, "version": version, "filename": claim.filename, "sha256": claim.sha256,
+            "bytes": claim.bytes, "media_type": claim.media_type, "text": parsed.text, "pages": parsed.pages,
+            "parser": parsed.parser,
+        },
     )  # fmt: skip
+    return int(made.scalar_one())
 
 
 def _insert_chunks(
@@ -176,8 +198,7 @@ def _insert_chunks(
         }
         for draft in drafts
     ]  # fmt: skip
-    statement = insert(chunks).returning(chunks.c.id, sort_by_parameter_order=True)
-    return list(connection.scalars(statement, rows))
+    return list(connection.scalars(_INSERT_CHUNKS, rows))
 
 
 def _insert_vectors(
@@ -189,7 +210,7 @@ def _insert_vectors(
 ) -> None:
     halves = np.ascontiguousarray(embedded, _HALF)
     connection.execute(
-        insert(vectors),
+        _INSERT_VECTORS,
         [
             {"chunk_id": chunk_id, "embedder": embedder, "vector": row.tobytes(), "text_sha256": text_sha256}
             for chunk_id, row, text_sha256 in zip(ids, halves, hashes, strict=True)

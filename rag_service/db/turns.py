@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-from sqlalchemy import Connection, Integer, Select, String, bindparam, func, select
+from sqlalchemy import ColumnElement, Connection, Integer, Select, String, bindparam, func, select
 
 from rag_service.db.items import is_claimable, is_open
 from rag_service.db.reembedding_jobs import is_closing
@@ -28,16 +28,17 @@ class Turns:
     def is_any(self, connection: Connection) -> bool:
         if self.job_id is None:
             return bool(self._knowledge_bases(connection, 1))
-        return connection.execute(self._of_job(self.job_id).limit(1)).first() is not None
+        asked = {"of_job": self.job_id, "slow": int(self.slow), "most": 1}
+        return connection.execute(_OF_JOB, asked).first() is not None
 
     def take(self, connection: Connection, limit: int) -> list[Waiting]:
         """Up to `limit` claimable items, locked, in the order of turns; those of one knowledge base oldest first."""
         if self.job_id is not None:
-            queues = [self._locked(connection, self._of_job(self.job_id), limit)]
+            queues = [self._locked(connection, _LOCKED_OF_JOB, limit, of_job=self.job_id)]
         else:
             found = self._knowledge_bases(connection, limit)
             share = -(-limit // max(1, len(found)))
-            queues = [self._locked(connection, self._of_knowledge_base(kb), share) for kb in found]
+            queues = [self._locked(connection, _LOCKED_OF_KNOWLEDGE_BASE, share, of_kb=kb) for kb in found]
         return [waiting for turn in zip_longest(*queues) for waiting in turn if waiting is not None][:limit]
 
     def _knowledge_bases(self, connection: Connection, limit: int) -> list[str]:
@@ -48,21 +49,8 @@ class Turns:
             found += [kb for kb in connection.scalars(_ROUND, {**wanted, "after": ""}) if kb <= self.after]
         return found[:limit]
 
-    def _of_knowledge_base(self, knowledge_base_id: str) -> Select[Any]:
-        return self._claimable().where(job_items.c.knowledge_base_id == knowledge_base_id)
-
-    def _of_job(self, job_id: str) -> Select[Any]:
-        # By its knowledge base, too: a job of many finished items is not looked through for the open ones.
-        own = select(jobs.c.knowledge_base_id).where(jobs.c.id == job_id).scalar_subquery()
-        mine = (job_items.c.knowledge_base_id == own, job_items.c.job_id == job_id)
-        return self._claimable().where(*mine, ~is_closing(own))
-
-    def _claimable(self) -> Select[Any]:
-        columns = (job_items.c.id, job_items.c.knowledge_base_id, job_items.c.attempts)
-        return select(*columns).where(is_claimable(), job_items.c.slow == int(self.slow)).order_by(job_items.c.id)
-
-    def _locked(self, connection: Connection, query: Select[Any], limit: int) -> list[Waiting]:
-        rows = connection.execute(query.limit(limit).with_for_update(skip_locked=True))
+    def _locked(self, connection: Connection, locking: Select[Any], limit: int, **whose: str) -> list[Waiting]:
+        rows = connection.execute(locking, {**whose, "slow": int(self.slow), "most": limit})
         return [Waiting(*row) for row in rows]
 
 
@@ -71,6 +59,24 @@ class Waiting:
     id: int
     knowledge_base_id: str
     attempts: int
+
+
+def _claimable(*whose: ColumnElement[bool]) -> Select[Any]:
+    """The first `most` of these that are claimable."""
+    slow, most = bindparam("slow", type_=Integer()), bindparam("most", type_=Integer())
+    return (
+        select(job_items.c.id, job_items.c.knowledge_base_id, job_items.c.attempts)
+        .where(is_claimable(), job_items.c.slow == slow, *whose)
+        .order_by(job_items.c.id)
+        .limit(most)
+    )
+
+
+def _of_job() -> Select[Any]:
+    # By its knowledge base, too: a job of many finished items is not looked through for the open ones.
+    own = select(jobs.c.knowledge_base_id).where(jobs.c.id == bindparam("of_job")).scalar_subquery()
+    mine = (job_items.c.knowledge_base_id == own, job_items.c.job_id == bindparam("of_job"))
+    return _claimable(*mine, ~is_closing(own))
 
 
 def _round() -> Select[Any]:
@@ -91,5 +97,10 @@ def _round() -> Select[Any]:
     return select(walk.c.id).where(*ready).limit(bindparam("most", type_=Integer()))
 
 
+# Built once: every claim goes through them.
 _ROUND = _round()
-"""Built once: every claim begins with it."""
+_OF_JOB = _of_job()
+_LOCKED_OF_JOB = _OF_JOB.with_for_update(skip_locked=True)
+_LOCKED_OF_KNOWLEDGE_BASE = _claimable(job_items.c.knowledge_base_id == bindparam("of_kb")).with_for_update(
+    skip_locked=True
+)
