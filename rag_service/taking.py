@@ -19,7 +19,8 @@ from rag_service.listing import text_of
 from rag_service.types import Job, Problem
 
 _FILES_AT_ONCE = 200
-_LOOK_SECONDS = 0.1
+_LOOK_SECONDS = 0.5
+"""At how far it has got: each look takes time from the work."""
 Outcome = Literal["ready", "updated", "duplicates", "failed"]
 
 
