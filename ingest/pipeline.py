@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,7 +22,7 @@ from rag_service import failpoints
 from rag_service.blobs import BlobStore
 from rag_service.db.jobs import Claim
 from rag_service.db.publication import Halves, Publisher
-from rag_service.errors import BlobMissing, ParseFailed, WrongDimensions
+from rag_service.errors import BlobMissing, ParseFailed, WrongDimensions, YoujuError
 from rag_service.ports import TokenCounter, Vectors
 from rag_service.text import in_context
 from rag_service.types import ChunkDraft, ParsedDocument
@@ -42,6 +44,10 @@ class Parser(Protocol):
 class Embedders(Protocol):
     def embed(self, embedder: str, texts: Sequence[str]) -> Vectors:
         """By the embedder of that name; see `ports.TextEmbedder`."""
+        ...
+
+    def demand(self, embedder: str) -> int:
+        """Its dimensions, once it has loaded what it works with. Raises as `embed` does."""
         ...
 
 
@@ -90,10 +96,23 @@ class Pipeline:
         self._embedders = embedders
         self._publisher = publisher
         self._chunk_seconds = chunk_seconds
+        self._is_warm = False
 
-    def warm_up(self) -> None:
-        """Load what the first document would wait for. Raises OSError."""
-        self._parser.start()
+    def warm_up(self, knowledge_base_id: str) -> None:
+        """Load what the first document would wait for, all at once. Raises OSError where nothing can be parsed."""
+        if self._is_warm:
+            self._parser.start()
+            return
+        with ThreadPoolExecutor(2, thread_name_prefix="warm-up") as threads:
+            for load in (self._measure, self._embedders.demand):
+                threads.submit(self._load, load, knowledge_base_id)
+            self._parser.start()
+        self._is_warm = True
+
+    def _load(self, load: Callable[[str], object], knowledge_base_id: str) -> None:
+        # What goes wrong is the embedder's, and comes again where the first document needs it.
+        with suppress(YoujuError, OSError):
+            load(self._publisher.embedder_of(knowledge_base_id))
 
     def parse(self, claim: Claim, leash: Leash) -> ParsedDocument:
         """Raises ParseFailed, BlobMissing, ParseAbandoned."""

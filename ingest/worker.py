@@ -172,7 +172,7 @@ class Worker:
     def _warm_up(self, claims: Sequence[Claim]) -> None:
         """Before their time runs: what is loaded first is not theirs to answer for."""
         try:
-            self._pipeline.warm_up()
+            self._pipeline.warm_up(claims[0].knowledge_base_id)
         except OSError:
             self._give_back(claims)
             raise

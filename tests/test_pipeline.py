@@ -20,7 +20,7 @@ from ingest.pipeline import Embedded, Measure, Pipeline
 from ingest.sandbox import Leash, ParseAbandoned, Sandbox
 from rag_service.db.registration import Upload
 from rag_service.db.tables import chunks, vectors
-from rag_service.errors import ParseFailed
+from rag_service.errors import InvalidConfiguration, ParseFailed
 from rag_service.inference.use_multilingual import UseMultilingual, UseMultilingualTokens
 from rag_service.ports import Vectors
 
@@ -37,6 +37,11 @@ class NotingEmbedder:
     dimensions: int = UseMultilingual.dimensions
     seen: list[str] = field(default_factory=list)
     calls: int = 0
+    loaded: list[str] = field(default_factory=list)
+
+    def demand(self, embedder: str) -> int:
+        self.loaded.append(embedder)
+        return self.dimensions
 
     def embed(self, embedder: str, texts: Sequence[str]) -> Vectors:
         self.seen += texts
@@ -80,6 +85,24 @@ def bench(tmp_path: Path, sandbox: Sandbox) -> Iterator[Bench]:
     with open_room(tmp_path / "data") as room:
         embedder = NotingEmbedder()
         yield Bench(room, Pipeline(room.storage.blobs, sandbox, measure, embedder, room.publisher), embedder)
+
+
+def test_the_embedder_is_loaded_while_the_parser_starts_and_only_once(bench: Bench) -> None:
+    for _ in range(2):
+        bench.pipeline.warm_up(bench.room.kb)
+    assert bench.embedder.loaded == [UseMultilingual.name]
+
+
+def test_an_embedder_that_cannot_be_loaded_is_no_reason_not_to_parse(bench: Bench, sandbox: Sandbox) -> None:
+    class Broken(NotingEmbedder):
+        def demand(self, embedder: str) -> int:
+            raise InvalidConfiguration("there is no such model")
+
+    pipeline = Pipeline(bench.room.storage.blobs, sandbox, measure, Broken(), bench.room.publisher)
+    pipeline.warm_up(bench.room.kb)
+    bench.room.upload("a text")
+    [claim] = bench.room.claim()
+    assert pipeline.parse(claim, Leash()).text == "a text"
 
 
 def handbook(changed: int | None = None) -> str:

@@ -48,7 +48,7 @@ class FakePipeline:
         self._room = room
         self._during = during
 
-    def warm_up(self) -> None:
+    def warm_up(self, knowledge_base_id: str) -> None:
         pass
 
     def parse(self, claim: Claim, leash: Leash) -> ParsedDocument:
@@ -616,7 +616,7 @@ def test_a_parser_that_cannot_start_costs_no_document_an_attempt(room: Room) -> 
     job_id, _ = room.upload("a")
 
     class Broken(FakePipeline):
-        def warm_up(self) -> None:
+        def warm_up(self, knowledge_base_id: str) -> None:
             raise ChildProcessError("no process to be had")
 
     pipeline: Any = Broken(room)
