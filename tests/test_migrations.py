@@ -15,7 +15,7 @@ from rag_service.db.sessions import Database
 from rag_service.db.tables import metadata
 from rag_service.errors import SchemaOutdated
 
-HEAD = "0006"
+HEAD = "0007"
 
 
 @pytest.fixture

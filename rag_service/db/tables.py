@@ -451,6 +451,8 @@ idempotency_keys = Table(
     Column("request_sha256", String(64), nullable=False),
     Column("response", JSON, nullable=False),
     _created(),
+    # Every request with a key removes those that are a day old.
+    Index(None, "created_at"),
 )
 
 # Evaluation runs and what they found of each question. Knowledge bases are named without foreign keys: a run stays
