@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Protocol
 
+from ingest import heap
 from ingest.compactor import Compactor, clear_leftovers
 from ingest.embedding import EmbeddingProcess
 from ingest.pipeline import CHUNK_TOKENS, Measure, Pipeline
@@ -71,6 +72,7 @@ class Ingestion:
 
 def open_ingestion(settings: Settings) -> Ingestion:
     """Raises InvalidConfiguration, and where an embedding server is not there what `open_embedder` raises."""
+    heap.keep_large_apart()
     settings.data.mkdir(parents=True, exist_ok=True)
     database = Database(settings.url)
     schema.upgrade(database)
