@@ -12,7 +12,7 @@ from calls import ingest
 from conftest import finished
 from fastapi.testclient import TestClient
 from rooms import TENANT, Room
-from sqlalchemy import func, select, update
+from sqlalchemy import event, func, select, text, update
 from test_db_publication import in_threads
 
 from rag_service.db.tables import idempotency_keys, jobs
@@ -78,6 +78,27 @@ def test_a_key_is_forgotten_after_a_day(room: Room) -> None:
     assert not receive(room, "key", "b").replayed
     with room.storage.database.read() as connection:
         assert connection.scalar(select(func.count()).select_from(idempotency_keys)) == 1
+
+
+def test_old_keys_are_found_through_an_index(room: Room) -> None:
+    seen: list[tuple[str, Any]] = []
+
+    def watch(connection: Any, cursor: Any, statement: str, parameters: Any, *rest: Any) -> None:
+        if statement.startswith("DELETE FROM idempotency_keys"):
+            seen.append((statement, parameters))
+
+    event.listen(room.storage.database.engine, "before_cursor_execute", watch)
+    receive(room, "key", "a")
+    event.remove(room.storage.database.engine, "before_cursor_execute", watch)
+    [(statement, parameters)] = seen
+    with room.storage.database.write() as connection:
+        if room.storage.database.dialect == "postgresql":
+            # For so few rows it would not care; where an index is of no use it reads them all in spite of this.
+            connection.execute(text("SET LOCAL enable_seqscan = off"))
+            plan = str([*connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)])
+        else:
+            plan = str([*connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)])
+    assert "ix_idempotency_keys_created_at" in plan
 
 
 def test_of_requests_at_once_one_is_done_and_the_others_get_its_receipt(room: Room) -> None:
