@@ -6,6 +6,7 @@ the same beside ten waiting items and beside ten thousand.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -34,11 +35,11 @@ class Turns:
     def take(self, connection: Connection, limit: int) -> list[Waiting]:
         """Up to `limit` claimable items, locked, in the order of turns; those of one knowledge base oldest first."""
         if self.job_id is not None:
-            queues = [self._locked(connection, _LOCKED_OF_JOB, limit, of_job=self.job_id)]
+            queues = [self._locked(connection, _LOCKED_OF_JOB, {"of_job": self.job_id}, limit)]
         else:
             found = self._knowledge_bases(connection, limit)
             share = -(-limit // max(1, len(found)))
-            queues = [self._locked(connection, _LOCKED_OF_KNOWLEDGE_BASE, share, of_kb=kb) for kb in found]
+            queues = [self._locked(connection, _LOCKED_OF_KNOWLEDGE_BASE, {"of_kb": kb}, share) for kb in found]
         return [waiting for turn in zip_longest(*queues) for waiting in turn if waiting is not None][:limit]
 
     def _knowledge_bases(self, connection: Connection, limit: int) -> list[str]:
@@ -49,7 +50,9 @@ class Turns:
             found += [kb for kb in connection.scalars(_ROUND, {**wanted, "after": ""}) if kb <= self.after]
         return found[:limit]
 
-    def _locked(self, connection: Connection, locking: Select[Any], limit: int, **whose: str) -> list[Waiting]:
+    def _locked(
+        self, connection: Connection, locking: Select[Any], whose: Mapping[str, str], limit: int
+    ) -> list[Waiting]:
         rows = connection.execute(locking, {**whose, "slow": int(self.slow), "most": limit})
         return [Waiting(*row) for row in rows]
 
