@@ -6,9 +6,9 @@ Each step takes what the one before it made; nothing is visible before `publish`
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,20 +99,20 @@ class Pipeline:
         self._is_warm = False
 
     def warm_up(self, knowledge_base_id: str) -> None:
-        """Load what the first document would wait for, all at once. Raises OSError where nothing can be parsed."""
-        if self._is_warm:
-            self._parser.start()
-            return
-        with ThreadPoolExecutor(2, thread_name_prefix="warm-up") as threads:
-            for load in (self._measure, self._embedders.demand):
-                threads.submit(self._load, load, knowledge_base_id)
-            self._parser.start()
-        self._is_warm = True
+        """Return once documents can be parsed, with the embedder beginning to load. Raises OSError.
 
-    def _load(self, load: Callable[[str], object], knowledge_base_id: str) -> None:
-        # What goes wrong is the embedder's, and comes again where the first document needs it.
+        The first document would wait for one after the other.
+        """
+        if not self._is_warm:
+            self._is_warm = True
+            load = threading.Thread(target=self._load_embedder, args=(knowledge_base_id,), name="warm-up", daemon=True)
+            load.start()
+        self._parser.start()
+
+    def _load_embedder(self, knowledge_base_id: str) -> None:
+        # What goes wrong comes again where the first document needs it, and is told of there.
         with suppress(YoujuError, OSError):
-            load(self._publisher.embedder_of(knowledge_base_id))
+            self._embedders.demand(self._publisher.embedder_of(knowledge_base_id))
 
     def parse(self, claim: Claim, leash: Leash) -> ParsedDocument:
         """Raises ParseFailed, BlobMissing, ParseAbandoned."""

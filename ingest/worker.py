@@ -136,6 +136,9 @@ class Worker:
             while not self._faults and not self._stopping.is_set():
                 self._settle_ended()
                 found = self._look_for_work(job_id, threads)
+                if self._stopping.is_set():
+                    # Told while the parser started: what was claimed before is given back.
+                    break
                 self._start_waiting(threads)
                 if not found and self._is_finished(job_id):
                     break

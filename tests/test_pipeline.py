@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -87,22 +88,41 @@ def bench(tmp_path: Path, sandbox: Sandbox) -> Iterator[Bench]:
         yield Bench(room, Pipeline(room.storage.blobs, sandbox, measure, embedder, room.publisher), embedder)
 
 
-def test_the_embedder_is_loaded_while_the_parser_starts_and_only_once(bench: Bench) -> None:
+def test_documents_are_parsed_while_the_embedder_is_still_loading(bench: Bench, sandbox: Sandbox) -> None:
+    loaded = threading.Event()
+
+    class Slow(NotingEmbedder):
+        def demand(self, embedder: str) -> int:
+            self.loaded.append(embedder)
+            assert loaded.wait(60)
+            return self.dimensions
+
+    embedder = Slow()
+    pipeline = Pipeline(bench.room.storage.blobs, sandbox, measure, embedder, bench.room.publisher)
+    bench.room.upload("a text")
+    [claim] = bench.room.claim()
     for _ in range(2):
-        bench.pipeline.warm_up(bench.room.kb)
-    assert bench.embedder.loaded == [UseMultilingual.name]
+        pipeline.warm_up(bench.room.kb)
+    assert pipeline.parse(claim, Leash()).text == "a text"
+    loaded.set()
+    assert embedder.loaded == [UseMultilingual.name]
 
 
-def test_an_embedder_that_cannot_be_loaded_is_no_reason_not_to_parse(bench: Bench, sandbox: Sandbox) -> None:
+def test_an_embedder_that_cannot_be_loaded_is_told_of_where_it_is_needed(bench: Bench, sandbox: Sandbox) -> None:
     class Broken(NotingEmbedder):
         def demand(self, embedder: str) -> int:
+            raise InvalidConfiguration("there is no such model")
+
+        def embed(self, embedder: str, texts: Sequence[str]) -> Vectors:
             raise InvalidConfiguration("there is no such model")
 
     pipeline = Pipeline(bench.room.storage.blobs, sandbox, measure, Broken(), bench.room.publisher)
     pipeline.warm_up(bench.room.kb)
     bench.room.upload("a text")
     [claim] = bench.room.claim()
-    assert pipeline.parse(claim, Leash()).text == "a text"
+    prepared = pipeline.prepare(claim, pipeline.parse(claim, Leash()), Leash())
+    with pytest.raises(InvalidConfiguration):
+        pipeline.embedding(prepared).advance()
 
 
 def handbook(changed: int | None = None) -> str:

@@ -626,6 +626,20 @@ def test_a_parser_that_cannot_start_costs_no_document_an_attempt(room: Room) -> 
     assert room.claim_one("next").attempt == 1
 
 
+def test_what_was_claimed_when_it_is_told_to_stop_is_not_begun(room: Room) -> None:
+    job_id, _ = room.upload("a", "b")
+
+    class Slow(FakePipeline):
+        def warm_up(self, knowledge_base_id: str) -> None:
+            one.stop()
+
+    pipeline: Any = Slow(room)
+    one = Worker(room.storage.jobs, Workers(room.storage.database), pipeline, 60.0, idle_seconds=0.01)
+    one.run()
+    assert states(room, job_id) == ["queued", "queued"]
+    assert room.claim_one("next").attempt == 1
+
+
 class Pieces:
     """An embedding that takes so many turns more than another."""
 
