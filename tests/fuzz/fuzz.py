@@ -179,6 +179,7 @@ class Zygote:
         self._idle_bytes = int(Path(f"/proc/{self._pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         self._descriptors = _descriptors(self._pid)
         self._notes = (folder / f"zygote-{self._pid}").open()
+        self._begun = ""
         self._lately: deque[int] = deque(maxlen=3)
 
     def _now(self) -> int:
@@ -191,13 +192,18 @@ class Zygote:
         if self._now() != self._pid:
             report.violations.append(Violation(file, "the zygote was replaced"))
             self._pid = self._now()
-        for line in self._notes:
+        for line in self._new_lines():
             peak, seconds = int(line.split()[1]), float(line.split()[2])
             report.peak_bytes, report.cpu_seconds = max(report.peak_bytes, peak), max(report.cpu_seconds, seconds)
             if peak - self._idle_bytes > _TENTH * limits.memory_bytes:
                 report.violations += [Violation(file, f"a child had {peak} bytes") for file in self._lately]
             if seconds > _TENTH * limits.cpu + _CPU_SLACK_SECONDS:
                 report.violations += [Violation(file, f"a child took {seconds} s of CPU") for file in self._lately]
+
+    def _new_lines(self) -> list[str]:
+        """Whole ones: what is read while it is being written may end anywhere."""
+        *lines, self._begun = (self._begun + self._notes.read()).split("\n")
+        return lines
 
     def settle(self, report: Report) -> None:
         """Once the last child has ended, but for one that waits for work, nothing of them is left."""
