@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from passages import ranked
+from plans import plan_of
 from rooms import TENANT, Room
-from sqlalchemy import event, insert, text
+from sqlalchemy import insert, text
 from test_db_publication import in_threads
 
 from rag_service.db.answers import Answers, Provenance
@@ -153,25 +153,8 @@ def test_the_end_of_a_long_conversation_is_read_by_index(room: Room, conversatio
     opened = [conversations.create(TENANT, "long", []).id for _ in range(10)]
     for conversation_id in opened:
         fill(room, conversation_id, 300)
-    plan = plan_of(room, lambda: conversations.turns(TENANT, opened[3], 60))
+    plan = plan_of(room, "FROM answers", lambda: conversations.turns(TENANT, opened[3], 60))
     assert "ix_messages_conversation_id_id" in plan
-
-
-def plan_of(room: Room, call: Callable[[], object]) -> str:
-    """How the database goes about the statement that reads answers in `call`."""
-    seen: list[tuple[str, Any]] = []
-
-    def watch(connection: Any, cursor: Any, statement: str, parameters: Any, *rest: Any) -> None:
-        if "FROM answers" in statement:
-            seen.append((statement, parameters))
-
-    event.listen(room.storage.database.engine, "before_cursor_execute", watch)
-    call()
-    event.remove(room.storage.database.engine, "before_cursor_execute", watch)
-    [(statement, parameters)] = seen
-    explain = "EXPLAIN QUERY PLAN" if room.storage.database.dialect == "sqlite" else "EXPLAIN"
-    with room.storage.database.read() as connection:
-        return str([*connection.exec_driver_sql(f"{explain} {statement}", parameters)])
 
 
 def fill(room: Room, opened: str, turns: int) -> None:

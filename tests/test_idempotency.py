@@ -11,8 +11,9 @@ import pytest
 from calls import ingest
 from conftest import finished
 from fastapi.testclient import TestClient
+from plans import plan_of
 from rooms import TENANT, Room
-from sqlalchemy import event, func, select, text, update
+from sqlalchemy import func, select, update
 from test_db_publication import in_threads
 
 from rag_service.db.tables import idempotency_keys, jobs
@@ -81,23 +82,7 @@ def test_a_key_is_forgotten_after_a_day(room: Room) -> None:
 
 
 def test_old_keys_are_found_through_an_index(room: Room) -> None:
-    seen: list[tuple[str, Any]] = []
-
-    def watch(connection: Any, cursor: Any, statement: str, parameters: Any, *rest: Any) -> None:
-        if statement.startswith("DELETE FROM idempotency_keys"):
-            seen.append((statement, parameters))
-
-    event.listen(room.storage.database.engine, "before_cursor_execute", watch)
-    receive(room, "key", "a")
-    event.remove(room.storage.database.engine, "before_cursor_execute", watch)
-    [(statement, parameters)] = seen
-    with room.storage.database.write() as connection:
-        if room.storage.database.dialect == "postgresql":
-            # For so few rows it would not care; where an index is of no use it reads them all in spite of this.
-            connection.execute(text("SET LOCAL enable_seqscan = off"))
-            plan = str([*connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)])
-        else:
-            plan = str([*connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)])
+    plan = plan_of(room, "DELETE FROM idempotency_keys", lambda: receive(room, "key", "a"), few_rows=True)
     assert "ix_idempotency_keys_created_at" in plan
 
 

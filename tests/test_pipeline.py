@@ -89,11 +89,12 @@ def bench(tmp_path: Path, sandbox: Sandbox) -> Iterator[Bench]:
 
 
 def test_documents_are_parsed_while_the_embedder_is_still_loading(bench: Bench, sandbox: Sandbox) -> None:
-    loaded = threading.Event()
+    begun, loaded = threading.Event(), threading.Event()
 
     class Slow(NotingEmbedder):
         def demand(self, embedder: str) -> int:
             self.loaded.append(embedder)
+            begun.set()
             assert loaded.wait(60)
             return self.dimensions
 
@@ -103,6 +104,7 @@ def test_documents_are_parsed_while_the_embedder_is_still_loading(bench: Bench, 
     [claim] = bench.room.claim()
     for _ in range(2):
         pipeline.warm_up(bench.room.kb)
+    assert begun.wait(60)
     assert pipeline.parse(claim, Leash()).text == "a text"
     loaded.set()
     assert embedder.loaded == [UseMultilingual.name]
