@@ -18,7 +18,7 @@ def keep_large_apart() -> None:
 
     By itself glibc raises what it takes for large to the size of whatever large was freed (mallopt(3)), and what a
     rebuild had held stayed behind in pieces between what lives on: ingesting 2,000 and then 8,000 small documents more
-    grew a worker from 172 to 223 MB, and from 163 to 167 with the threshold held (2026-11-26).
+    grew a worker from 172 to 223 MB, and from 164 to 170 with the threshold held (2026-11-26).
     """
     if _mallopt is not None:
         _mallopt(_MMAP_THRESHOLD, _LARGE_BYTES)
