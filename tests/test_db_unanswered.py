@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
+from plans import plan_of
 from rooms import TENANT, Room
 from sqlalchemy import insert, text
-from test_db_nouns import ANY, answer, plan_of
+from test_db_nouns import ANY, answer
 
 from rag_service.db.answers import Answers, Provenance
 from rag_service.db.conversations import Conversations
@@ -90,7 +91,7 @@ def test_the_newest_are_found_by_index_among_many(
 ) -> None:
     others = [room.storage.knowledge_bases.create(TENANT, f"other {n}").id for n in range(9)]
     fill(room, [room.kb, *others], 4_000)
-    plan = plan_of(room, lambda: unanswered.browse(TENANT, room.kb if filtered else None, 5, None))
+    plan = plan_of(room, "FROM answers", lambda: unanswered.browse(TENANT, room.kb if filtered else None, 5, None))
     by_index = rf"(USING COVERING INDEX \w*{index}\w*|Index Only Scan Backward using \w*{index}\w*)"
     assert re.search(by_index, plan), plan
     assert not re.search(r"Seq Scan on|SCAN (answers|refusals)\b(?! USING)", plan), plan
