@@ -15,7 +15,7 @@ from rag_service.db.sessions import Database
 from rag_service.db.tables import metadata
 from rag_service.errors import SchemaOutdated
 
-HEAD = "0007"
+HEAD = "0008"
 
 
 @pytest.fixture
@@ -150,6 +150,22 @@ STORED_AT_0004 = (
     ),
     "INSERT INTO index_segments VALUES ('s', 'compacted', 1, 0, 'use-multilingual', '[]', 1.0)",
 )
+
+
+def test_a_documents_text_goes_behind_what_is_read_without_it_and_nothing_else_changes(database: Database) -> None:
+    schema.upgrade(database, "0007")
+    with database.write() as connection:
+        for statement in STORED_AT_0004:
+            connection.execute(text(statement))
+        connection.execute(text("UPDATE document_versions SET text = :text WHERE id = 2"), {"text": "有据" * 40_000})
+    before = contents(database)
+    schema.upgrade(database, "0008")
+    assert contents(database) == before
+    if database.dialect == "sqlite":
+        with database.read() as connection:
+            assert [column["name"] for column in inspect(connection).get_columns("document_versions")][-1] == "text"
+    schema.downgrade(database, "0007")
+    assert contents(database) == before
 
 
 def contents(database: Database) -> dict[str, list[dict[str, Any]]]:

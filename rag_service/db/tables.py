@@ -136,11 +136,12 @@ document_versions = Table(
     Column("sha256", String(64), nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("media_type", String(200), nullable=False),
-    Column("text", Text, nullable=False),
     Column("pages", Integer),
     Column("parser", String(100), nullable=False),
     _created(),
     Column("filename", Text, nullable=False, server_default=""),
+    # The last: SQLite reads all of it to come to what stands behind it.
+    Column("text", Text, nullable=False),
     UniqueConstraint("document_id", "version"),
     sqlite_autoincrement=True,
 )
