@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from operator import add
 
 from rag_service.types import Passage, RankedPassage
@@ -24,18 +24,25 @@ def selected(passages: Sequence[RankedPassage], size: int, one_document: bool = 
 
     What one document had too much of comes back where there is no other document.
     """
-    distinct = _distinct(passages, size, one_document or len({p.passage.document_id for p in passages}) == 1)
-    if not distinct:
+    if not passages:
         return ()
-    reserved = _in_another_language(distinct)[: size // OTHER_LANGUAGE]
-    rest = [passage for passage in distinct if passage not in reserved]
-    chosen = {id(passage) for passage in [*reserved, *rest[: size - len(reserved)]]}
-    return tuple(passage for passage in distinct if id(passage) in chosen)
-
-
-def _distinct(passages: Sequence[RankedPassage], size: int, one_document: bool) -> list[RankedPassage]:
-    most = size if one_document else MOST_OF_ONE_DOCUMENT
+    in_another = {id(passage) for passage in _in_another_language(passages)}
+    places = min(size // OTHER_LANGUAGE, len(in_another))
     kept: list[RankedPassage] = []
+    reserved: set[int] = set()
+    for passage in _distinct(passages, size, one_document or len({p.passage.document_id for p in passages}) == 1):
+        kept.append(passage)
+        if len(reserved) < places and id(passage) in in_another:
+            reserved.add(id(passage))
+        if len(kept) >= size and len(reserved) == places:
+            break  # None of those behind can be chosen any more.
+    others = [id(passage) for passage in kept if id(passage) not in reserved]
+    chosen = reserved.union(others[: size - len(reserved)])
+    return tuple(passage for passage in kept if id(passage) in chosen)
+
+
+def _distinct(passages: Sequence[RankedPassage], size: int, one_document: bool) -> Iterator[RankedPassage]:
+    most = size if one_document else MOST_OF_ONE_DOCUMENT
     fingerprints: list[frozenset[str]] = []
     of_document: Counter[str] = Counter()
     for passage in passages:
@@ -44,9 +51,8 @@ def _distinct(passages: Sequence[RankedPassage], size: int, one_document: bool) 
         fingerprint = _fingerprint(passage.passage)
         if not _is_known(fingerprint, fingerprints):
             of_document[passage.passage.document_id] += 1
-            kept.append(passage)
             fingerprints.append(fingerprint)
-    return kept
+            yield passage
 
 
 def _in_another_language(passages: Sequence[RankedPassage]) -> list[RankedPassage]:
