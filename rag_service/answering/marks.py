@@ -35,6 +35,7 @@ from rag_service.text import sentences
 Kind = Literal["sentence", "item", "heading", "table", "code"]
 
 _TERMINATORS = "。！？；…!?;."
+_ENDING = _TERMINATORS + BLANKS
 _CLOSERS = "」』”’\"')）]】》"
 _NOT_BLANK = re.compile(rf"[^{BLANKS}]")
 _NEAR = 80
@@ -131,7 +132,8 @@ def marked(sentence: str, cited: Iterable[int]) -> str:
 def _ending(sentence: str) -> int:
     """Where what ends `sentence` begins: its last punctuation with the blanks before and the closing quotes after."""
     core = sentence.rstrip(_CLOSERS)
-    return len(core.rstrip(_TERMINATORS).rstrip()) if core.endswith(tuple(_TERMINATORS)) else len(sentence)
+    # With blanks among it: they go once a mark beside them has moved, and it must not move farther then.
+    return len(core.rstrip(_ENDING).rstrip()) if core.endswith(tuple(_TERMINATORS)) else len(sentence)
 
 
 def _gap(body: str) -> str:
