@@ -44,8 +44,19 @@ SAMPLES = Path(__file__).parent.parent / "samples"
 
 
 def pytest_collection_finish() -> None:
-    """What is imported by now lives as long as the tests, a million objects: the garbage collector need not look
-    through them again and again, half a second each time with every thread waiting, nor put off the rest for it."""
+    _leave_alone_what_stays()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    if nextitem is None or nextitem.path != item.path:
+        _leave_alone_what_stays()
+
+
+def _leave_alone_what_stays() -> None:
+    """What has been imported, and what libraries keep of every application, lives as long as the tests: two million
+    objects in the end. Without this the garbage collector goes through all of them again and again, over a second each
+    time with every thread waiting, which is more than some limits that tests wait for."""
     gc.collect()
     gc.freeze()
 
