@@ -138,6 +138,7 @@ def test_marks_stand_before_the_full_stop_of_what_they_support(said: str, wanted
 @example("A。\n[1]\n\n[2] - \n")
 @example("a [[1][\n")
 @example("[1](。. 。)[1]")
+@example("句末用“。” 。[1]")
 def test_normalising_twice_is_normalising_once(reply: str) -> None:
     once = tidy(reply)
     assert tidy(once) == once

@@ -35,7 +35,6 @@ from rag_service.text import sentences
 Kind = Literal["sentence", "item", "heading", "table", "code"]
 
 _TERMINATORS = "。！？；…!?;."
-_ENDING = _TERMINATORS + BLANKS
 _CLOSERS = "」』”’\"')）]】》"
 _NOT_BLANK = re.compile(rf"[^{BLANKS}]")
 _NEAR = 80
@@ -132,8 +131,7 @@ def marked(sentence: str, cited: Iterable[int]) -> str:
 def _ending(sentence: str) -> int:
     """Where what ends `sentence` begins: its last punctuation with the blanks before and the closing quotes after."""
     core = sentence.rstrip(_CLOSERS)
-    # With blanks among it: they go once a mark beside them has moved, and it must not move farther then.
-    return len(core.rstrip(_ENDING).rstrip()) if core.endswith(tuple(_TERMINATORS)) else len(sentence)
+    return len(core.rstrip(_TERMINATORS).rstrip()) if core.endswith(tuple(_TERMINATORS)) else len(sentence)
 
 
 def _gap(body: str) -> str:
@@ -306,7 +304,9 @@ def _joint(body: str, text: str, end: int) -> tuple[str, int]:
     and where that rest begins."""
     terminator = body[_ending(body) :].lstrip()[:1]
     following, word = text[end : end + 1], _NOT_BLANK.search(text, end)
-    if terminator and is_cjk(terminator) and word and is_cjk(word.group()):
+    # Punctuation that stood apart stays apart: it would become part of the ending, and the marks go before that too.
+    goes_on = word and is_cjk(word.group()) and word.group() not in _TERMINATORS + _CLOSERS
+    if word and goes_on and terminator and is_cjk(terminator):
         return "", word.start()
     apart = terminator.isascii() and following.isalpha() and not is_cjk(following)
     return " " if terminator and apart else "", end
