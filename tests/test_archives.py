@@ -306,10 +306,10 @@ def test_a_directory_of_a_million_entries_costs_next_to_nothing() -> None:
     begin, end = entry.index(b"PK\x01\x02"), entry.index(b"PK\x05\x06")
     directory = entry[begin:end] * 1_000_000
     record = struct.pack("<4sHHHHLLH", b"PK\x05\x06", 0, 0, 1, 1, len(directory), begin, 0)
-    begun = time.process_time()
+    begun = time.thread_time()
 
     assert refusal(entry[:begin] + directory + record).data["reason"] == "too-many-entries"
-    assert time.process_time() - begun < 5
+    assert time.thread_time() - begun < 5
 
 
 def test_a_file_that_inflates_beyond_an_upload_is_a_refused_member() -> None:

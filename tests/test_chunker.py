@@ -356,11 +356,11 @@ def test_hostile_lists_and_tables_cost_seconds_at_most() -> None:
     deep = "\n".join(" " * depth + "- a:" for depth in range(2_000))
     wide = "| " + " | ".join("ab" for _ in range(20_000)) + " |"
     leads = "\n".join("a:" for _ in range(20_000))
-    begun = time.process_time()
+    begun = time.thread_time()
     for kind, text in (("list", deep), ("table", f"{wide}\n|{'-|' * 20_000}\n{wide}"), ("paragraph", leads)):
         block = Block(kind, 0, len(text))  # type: ignore[arg-type]
         assert chunk(ParsedDocument(text, (block,), None, "test"), words, 320)
-    assert time.process_time() - begun < 10
+    assert time.thread_time() - begun < 10
 
 
 def test_a_long_sentence_is_cut_at_clauses_then_at_spaces_then_anywhere() -> None:

@@ -255,12 +255,12 @@ def test_hostile_text_costs_linear_time(piece: str) -> None:
     def seconds(length: int) -> float:
         text = piece * (length // len(piece))
         history = [Turn("t", text, text)] * 500
-        start = time.process_time()
+        start = time.thread_time()
         stand_alone("那它呢？", history)
         stand_alone(text, history)
         accepted(text, text, history)
         rewriting_messages(text, history)
-        return time.process_time() - start
+        return time.thread_time() - start
 
     seconds(1_000)
     assert seconds(40_000) < 0.5

@@ -310,10 +310,10 @@ HOSTILE = [
 @pytest.mark.parametrize("piece", HOSTILE)
 def test_hostile_text_costs_linear_time(piece: str) -> None:
     """200,000 of a piece took a quarter of an hour when looking back was unlimited."""
-    begun = time.process_time()
+    begun = time.thread_time()
     for text in (piece * 200_000, piece * 200_000 + "x"):
         assert sum(1 for _ in sentences(text)) >= 0
-    assert time.process_time() - begun < 8
+    assert time.thread_time() - begun < 8
 
 
 @given(st.text(max_size=60))
