@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from passages import ranked
 
@@ -73,9 +73,9 @@ def test_near_duplicates_are_folded_into_the_best_of_them() -> None:
 
 
 def in_languages(languages: str, scores: list[float]) -> list[RankedPassage]:
-    """One passage a document, `z` in Chinese and `e` in English."""
+    """One passage a document, `z` in Chinese and `e` in English, of no two the same words."""
     return [
-        ranked(f"第{n}段的文字说的是{n}" if letter == "z" else f"text {n} says {n}", score, n, f"d{n}")
+        ranked(chr(0x4E00 + n) * 2 + chr(0x5E00 + n) if letter == "z" else f"text {n} says {n}", score, n, f"d{n}")
         for n, (letter, score) in enumerate(zip(languages, scores, strict=True))
     ]
 
@@ -94,6 +94,7 @@ def test_what_is_worth_little_gets_no_place_because_of_its_language() -> None:
 
 
 @given(st.text("ze", min_size=1, max_size=20), st.integers(1, 12))
+@example("ezeeeeeeeeez", 12)
 def test_languages_change_neither_the_first_nor_the_order(languages: str, size: int) -> None:
     passages = in_languages(languages, [0.9 - n / 100 for n in range(len(languages))])
     kept = [one.passage.chunk_id for one in select(passages, size)]
