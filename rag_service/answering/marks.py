@@ -36,6 +36,7 @@ Kind = Literal["sentence", "item", "heading", "table", "code"]
 
 _TERMINATORS = "。！？；…!?;."
 _CLOSERS = "」』”’\"')）]】》"
+_PUNCTUATION = _TERMINATORS + _CLOSERS
 _NOT_BLANK = re.compile(rf"[^{BLANKS}]")
 _NEAR = 80
 """Characters before a mark that say whether a sentence ended there."""
@@ -305,8 +306,7 @@ def _joint(body: str, text: str, end: int) -> tuple[str, int]:
     terminator = body[_ending(body) :].lstrip()[:1]
     following, word = text[end : end + 1], _NOT_BLANK.search(text, end)
     # Punctuation that stood apart stays apart: it would become part of the ending, and the marks go before that too.
-    goes_on = word and is_cjk(word.group()) and word.group() not in _TERMINATORS + _CLOSERS
-    if word and goes_on and terminator and is_cjk(terminator):
+    if terminator and is_cjk(terminator) and word and is_cjk(word.group()) and word.group() not in _PUNCTUATION:
         return "", word.start()
     apart = terminator.isascii() and following.isalpha() and not is_cjk(following)
     return " " if terminator and apart else "", end
